@@ -1,32 +1,41 @@
 """Latency of the explore page: first paint, signal strips, neighbours, panning.
 
     python benchmarks/explore.py                          200,000 clips in 250 nights
-    python benchmarks/explore.py --clips 12000000 --modalities bas --server
+    python benchmarks/explore.py --clips 12000000 --modalities bas --keep FOLDER
     python benchmarks/explore.py --clips 4000             a quick run
+    python benchmarks/explore.py --server                 without the browser
 
 The store has drawn vectors and is written and indexed as by a build; the recording of every night
-is the same EDF file of 8 h and nine channels. The browser is headless Chromium with software
-rendering (SwiftShader), which shares the processor with the server; with a graphics card, drawing
-the map takes no processor time. Clicks go to random clips, so nearly always to another night.
+is the same EDF file of 8 h and nine channels. The server is a process of its own. The browser is
+headless Chromium with software rendering (SwiftShader), which shares the processor with the server;
+with a graphics card, drawing the map takes no processor time. Clicks go to random clips, so nearly
+always to another night.
 """
 
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
+import signal
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import edfio
 import numpy as np
 import pyarrow as pa
 from browser import chromium
 from machine import machine
+from memory import anonymous_mb
 from store import WEIGHTS, night
 
 import sleepfm_index
@@ -34,7 +43,6 @@ from sleepfm.contract import ROBUST
 from sleepfm_index.explore.answers import Table, encode
 from sleepfm_index.explore.endpoints import ENDPOINTS, Desk
 from sleepfm_index.explore.parameters import read_all
-from sleepfm_index.explore.server import Explorer
 from sleepfm_index.explore.session import Session
 from sleepfm_index.explore.signals import Signals
 from sleepfm_index.explore.uploads import UploadedFiles
@@ -59,6 +67,16 @@ CLICK = """async ([clip, places]) => {
 }"""
 STRIPS, HITS, CARDS = (".lanes", "drawn"), (".columns", "hits"), (".columns", "drawn")
 REST_S = 0.5
+ARROW = "application/vnd.apache.arrow.stream"
+CLICKED = """() => addEventListener(
+    "click", () => { window.clicked = performance.now(); window.was = location.hash; },
+    { capture: true })"""
+STRIPS_AFTER_CLICK = """async () => {
+    const { dataset } = document.querySelector(".lanes");
+    while (Number(dataset.drawn) < window.clicked || location.hash === window.was)
+        await new Promise((done) => setTimeout(done, 2));
+    return Number(dataset.drawn) - window.clicked;
+}"""
 PAN = """async (seconds) => {
     const stage = document.querySelector(".stage canvas");
     const { left, top, width, height } = stage.getBoundingClientRect();
@@ -84,13 +102,21 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=200_000)
     parser.add_argument("--clicks", type=int, default=40)
     parser.add_argument("--modalities", default="bas,ecg,resp")
-    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--keep", type=Path, help="keep the store in this folder, and use it again")
     parser.add_argument("--server", action="store_true", help="measure only the server")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-        path = written(Path(folder), args.clips, args.modalities.split(","))
-        sleepfm_index.reindex(path)
-        found = {"clips": args.clips, "machine": machine(), **served(path, args)}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = args.keep or Path(temporary)
+        path = folder / "store"
+        if not path.exists():
+            folder.mkdir(exist_ok=True)
+            written(folder, args.clips, args.modalities.split(","))
+        with sleepfm_index.open(path) as store:
+            args.clips, indexed = len(store), bool(store.manifest.indexes)
+        if not indexed:
+            sleepfm_index.reindex(path)
+        found = {"clips": args.clips, "machine": machine()}
+        found |= {"server over HTTP": asked(path, args)} | computed(path, args)
         print(json.dumps(found, indent=2), flush=True)
         if not args.server:
             print(json.dumps(seen(path, args), indent=2))
@@ -148,7 +174,77 @@ def written(folder: Path, clips: int, modalities: list[str]) -> Path:
     return path
 
 
-def served(path: Path, args: argparse.Namespace) -> dict[str, Any]:
+@contextmanager
+def serving(path: Path) -> Iterator[tuple[str, int]]:
+    """Serve a store from another process; yields the address of the page and the process's id."""
+    command = [sys.executable, "-u", "-m", "sleepfm_cli.main", "explore", "--port", "0"]
+    with subprocess.Popen([*command, "--store", str(path)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().decode().strip()
+        try:
+            yield url, process.pid
+        finally:
+            process.send_signal(signal.SIGINT)
+
+
+def client(url: str) -> Callable[..., bytes]:
+    """Return a function that sends requests of one kind after another on one connection."""
+    server, token = urlsplit(url).netloc, parse_qs(urlsplit(url).query)["token"][0]
+    connection = http.client.HTTPConnection(server)
+
+    def ask(where: str, media: str = "application/json", **parameters: object) -> bytes:
+        headers = {"Authorization": f"Bearer {token}", "Accept": media}
+        while True:
+            try:
+                connection.request("GET", f"{where}?{urlencode(parameters)}", headers=headers)
+                answer = connection.getresponse()
+                break
+            except ConnectionRefusedError:  # the server is still starting
+                connection.close()
+                time.sleep(0.01)
+        content = answer.read()
+        if answer.status != 200:
+            sys.exit(f"{where}: {content[:200]!r}")
+        return content
+
+    return ask
+
+
+def asked(path: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Measure wall-clock latency over HTTP, and the memory of the server."""
+    rng = np.random.default_rng(2)
+    with serving(path) as (url, pid):
+        ask = client(url)
+        waits: dict[str, list[float]] = {"strips": [], "neighbours": [], "night": []}
+
+        def timed(*question: str, **parameters: object) -> float:
+            start = time.perf_counter()
+            ask(*question, **parameters)
+            return 1000 * (time.perf_counter() - start)
+
+        start = time.perf_counter()
+        note = pa.ipc.open_stream(ask("/map", ARROW, modality="bas")).schema.metadata[b"note"]
+        first = time.perf_counter() - start
+        again = timed("/map", ARROW, modality="bas")
+        stages = timed("/map/values", ARROW, modality="bas", by="stage")
+        for clip in rng.integers(0, args.clips, args.clicks):
+            window = {"before": 15, "seconds": 60, "width": 1200}
+            waits["strips"].append(timed("/strips", ARROW, clips=clip, **window))
+            for to in args.modalities.split(","):
+                waits["neighbours"].append(timed("/query", modality="bas", to=to, clip=clip, k=5))
+            waits["night"].append(timed(f"/nights/night-{clip // NIGHT:06d}"))
+        memory = anonymous_mb(pid)
+    return {
+        "map": note.decode(),
+        "first answer of the map, s after the address": round(first, 2),
+        "map again, ms": round(again),
+        "stages of the map, ms": round(stages),
+        **{f"{name}, ms": spread(times) for name, times in waits.items()},
+        "anonymous memory of the server, MB": round(memory),
+    }
+
+
+def computed(path: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Measure the CPU time of answers, which other work on the machine hardly affects."""
     endpoints = {e.path: e for e in ENDPOINTS if e.method == "GET"}
     rng = np.random.default_rng(2)
@@ -169,13 +265,11 @@ def served(path: Path, args: argparse.Namespace) -> dict[str, Any]:
         again = ask("/map"), ask("/map/values", by="subject_id")
         strips, near = [], []
         for clip in rng.integers(0, args.clips, args.clicks):
-            name = f"night-{clip // NIGHT:06d}"
-            start = str(max(0.0, 30.0 * (clip % NIGHT) - 15))
-            strips.append(ask("/strips", recording=name, from_s=start, seconds="60", width="1200"))
+            window = {"before": "15", "seconds": "60", "width": "1200"}
+            strips.append(ask("/strips", clips=str(clip), **window))
             for to in args.modalities.split(","):
                 near.append(ask("/query", modality="bas", to=to, clip=str(clip), k="5"))
     return {
-        "map": notes["/map"],
         "neighbours": notes["/query"],
         "processor time of the server, ms": {
             "map and stages, first": [round(t) for t in first],
@@ -189,14 +283,15 @@ def served(path: Path, args: argparse.Namespace) -> dict[str, Any]:
 def seen(path: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Measure wall-clock latency in the browser; needs an idle machine."""
     rng = np.random.default_rng(1)
-    with Explorer(path, port=0) as explorer, chromium() as context:
+    with serving(path) as (url, pid), chromium() as context:
         page = context.pages[0]
         page.set_viewport_size({"width": 1280, "height": 900})
+        client(url)("/icon.svg")  # the server answers
         firsts = []
         for clip in (17, 1017, 2017):
             page.goto("about:blank")
             start = time.perf_counter()
-            page.goto(f"{explorer.url}#clip={clip}")
+            page.goto(f"{url}#clip={clip}")
             page.wait_for_selector(".stage[data-drawn]")
             firsts.append(time.perf_counter() - start)
         note = page.locator(".map > .note").inner_text()
@@ -211,18 +306,39 @@ def seen(path: Path, args: argparse.Namespace) -> dict[str, Any]:
         strips, hits, _ = zip(*clicks([STRIPS, HITS, CARDS], REST_S), strict=True)
         (busy_strips,) = zip(*clicks([STRIPS], 0), strict=True)
         (busy_hits,) = zip(*clicks([HITS], 0), strict=True)
+        on_map = clicks_on_map(page, rng, args.clicks)
         whole = float(page.locator(".stage canvas").get_attribute("data-took"))
         frames = page.evaluate(PAN, 4)
+        memory = anonymous_mb(pid)
     return {
         "map": note,
         "first paint with the map, s (server started, then warm)": [round(t, 2) for t in firsts],
         "click to strips, ms": spread(strips),
         "click to neighbours of all columns, ms": spread(hits),
+        "click on a point of the map to strips, ms": spread(on_map),
         "click to strips, the next click at once, ms": spread(busy_strips),
         "click to neighbours, the next click at once, ms": spread(busy_hits),
         "drawing the whole map once, ms": whole,
         "frames per second while the map is panned": round(frames, 1),
+        "anonymous memory of the server, MB": round(memory),
     }
+
+
+def clicks_on_map(page: Any, rng: np.random.Generator, clicks: int) -> list[float]:
+    """Move the mouse to points of the map and click them, as a person does."""
+    box = page.locator(".stage").bounding_box()
+    page.evaluate(CLICKED)
+    waits: list[float] = []
+    while len(waits) < clicks:
+        x, y = rng.uniform(0.2, 0.8, 2)
+        page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
+        time.sleep(REST_S)
+        if page.locator(".stage .under").is_visible():
+            page.mouse.down()
+            page.mouse.up()
+            waits.append(page.evaluate(STRIPS_AFTER_CLICK))
+    page.mouse.move(0, 0)
+    return waits
 
 
 def spread(milliseconds: Sequence[float]) -> dict[str, float]:

@@ -97,7 +97,14 @@ def dumps(content: Any) -> bytes:
     content : object
         The content.
     """
-    return json.dumps(plain(content), ensure_ascii=False, allow_nan=False).encode()
+    try:
+        return _dumps(content)
+    except ValueError:  # a NaN or an infinity, which few answers have
+        return _dumps(plain(content))
+
+
+def _dumps(content: Any) -> bytes:
+    return json.dumps(content, ensure_ascii=False, allow_nan=False, default=plain).encode()
 
 
 def plain(value: Any) -> Any:

@@ -269,8 +269,10 @@ function open() {
   }
   picture.of(() => drawn && drawn.ends.flatMap((at) => plot.getScreenPosition(at) ?? NaN), plot.redraw);
   plot.subscribe("select", ({ points }) => {
-    if (points.length === 1) set({ clip: drawn.ids[points[0]], from: null });
-    else if (points.length > 1) {
+    if (points.length === 1) {
+      plot.deselect({ preventEvent: true }); // so that it can be clicked again
+      set({ clip: drawn.ids[points[0]], from: null });
+    } else if (points.length > 1) {
       picture.changed();
       shared.selection = points.map((at) => drawn.ids[at]);
       lasso(false);
