@@ -388,6 +388,46 @@ def test_where_drawing_takes_long_the_map_is_moved_and_drawn_at_rest(
     assert during == pytest.approx(after, abs=1.5)
 
 
+def test_signals_and_neighbours_do_not_wait_for_the_columns_of_the_clip(
+    open_page: Open, asked: list[str]
+) -> None:
+    page = open_page()
+    strips_of(page, 50)
+    held: list[playwright.Route] = []
+    page.route("**/clips/100", lambda route: held.append(route))
+    asked.clear()
+    page.evaluate("location.hash = 'clip=100'")
+    page.wait_for_selector('.columns[data-clip="100"]')  # its neighbours are drawn
+    assert [url for url in asked if "/strips?clips=100&" in url]
+    assert "clip 50" in page.locator(".clip .where").inner_text()
+    held[0].continue_()
+    strips_of(page, 100)
+    assert len([url for url in asked if "/strips?clips=100&" in url]) == 1
+
+
+def test_a_point_under_the_mouse_or_clicked_does_not_draw_the_map_again(open_page: Open) -> None:
+    page = open_page(script=SLOW_GRAPHICS)
+    strips_of(page, 50)
+    spot = page.locator(".nears i").first
+    spot.wait_for()
+    box = spot.bounding_box()
+    assert box
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    before = page.evaluate("pictures.drawn")
+    page.mouse.move(x - 3, y)
+    page.mouse.move(x, y)
+    page.wait_for_selector(".stage .under")
+    for _ in range(2):  # a point can be clicked again after another clip was on screen
+        page.mouse.click(x, y)
+        page.wait_for_function("!location.hash.includes('clip=50')")
+        strips_of(page, clip_of(page))
+        page.go_back()
+        strips_of(page, 50)
+    assert page.evaluate("pictures.drawn") == before
+    page.locator(".legend .key").first.click()
+    page.wait_for_function(f"pictures.drawn > {before}")
+
+
 def brightness(page: playwright.Page) -> float:
     shot = image.open(io.BytesIO(page.screenshot())).convert("L")
     return float(np.median(np.asarray(shot)))
