@@ -16,6 +16,7 @@ const STEPS = 64;
 let plot = null;
 let picture = null; // the renderer of the plot
 let parts = {};
+let indexed = null; // the points of which the plot has an index
 let drawn = null; // { ids, x, y, ends, total, axes, note }
 let colours = null; // { kind, names, codes, palette, low, high, counts }
 let alone = new Set(); // names of the legend that are shown alone
@@ -123,6 +124,16 @@ export function begin() {
   const by = state.by;
   begun = { address: JSON.stringify(query()), by, points: table("/map", query()), values: table("/map/values", { ...query(), by }) };
   for (const answer of [begun.points, begun.values]) answer.catch(() => {}); // said by whoever takes it
+  setTimeout(warm);
+}
+
+/** Starts the graphics while the server answers. */
+function warm() {
+  try {
+    picture ??= pictureRenderer(1, 1);
+  } catch {
+    // Said when the map is drawn.
+  }
 }
 
 export async function load() {
@@ -244,7 +255,8 @@ function open() {
   if (plot) return;
   const { width, height } = parts.stage.getBoundingClientRect();
   try {
-    picture = pictureRenderer(Math.max(1, width), Math.max(1, height));
+    picture ??= pictureRenderer(1, 1);
+    picture.fit(Math.max(1, width), Math.max(1, height));
     plot = createScatterplot({
       renderer: picture,
       canvas: parts.canvas,
@@ -316,7 +328,9 @@ async function paint() {
   await picture.once(async () => {
     fit();
     plot.deselect({ preventEvent: true });
-    await Promise.all([plot.set(style), plot.draw({ x: drawn.x, y: drawn.y, z: colours.codes }, { zDataType: "categorical" })]);
+    const spatialIndex = indexed === drawn ? plot.get("spatialIndex") : undefined;
+    await Promise.all([plot.set(style), plot.draw({ x: drawn.x, y: drawn.y, z: colours.codes }, { zDataType: "categorical", spatialIndex })]);
+    indexed = drawn;
     if (alone.size) await filter();
   });
   say(null);
