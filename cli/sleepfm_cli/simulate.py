@@ -37,6 +37,10 @@ def simulate(
     failures: Annotated[
         float, typer.Option(help="Probability that a channel fails: hum, pops, loose, lost.")
     ] = 0.0,
+    faint: Annotated[
+        float,
+        typer.Option(help="Fraction of the subjects whose modalities show little of each other."),
+    ] = 0.0,
     truth: Annotated[
         bool,
         typer.Option("--truth", help="Also write truth.parquet, the true values of each clip."),
@@ -63,6 +67,7 @@ def simulate(
             second_nights=second_nights,
             excerpts=excerpts,
             failures=failures,
+            faint=faint,
             progress=lambda done, total: bar.update(bar.task_ids[0], completed=done, total=total),
             known=note if truth else None,
         )

@@ -46,6 +46,7 @@ def simulate_cohort(
     second_nights: float = 0.0,
     excerpts: bool = False,
     failures: float = 0.0,
+    faint: float = 0.0,
     progress: Callable[[int, int], None] | None = None,
     known: Callable[[str, Night], None] | None = None,
 ) -> list[Path]:
@@ -78,6 +79,9 @@ def simulate_cohort(
         Whether recordings begin at a random point of the night instead of at lights out.
     failures : float
         Probability, 0 to 1, that a channel fails for a part of the night or is lost.
+    faint : float
+        Fraction of the subjects, 0 to 1, whose modalities show little of each other
+        (:mod:`sleepfm.simulate.faint`).
     progress : callable, optional
         Called as ``progress(done, subjects)`` before the first and after each subject.
     known : callable, optional
@@ -95,7 +99,11 @@ def simulate_cohort(
         or it holds a subjects.csv that is not from a cohort of this seed.
     """
     epochs = _check(subjects, hours, seed)
-    for name, share in (("second nights", second_nights), ("failures", failures)):
+    for name, share in (
+        ("second nights", second_nights),
+        ("failures", failures),
+        ("faint subjects", faint),
+    ):
         if not 0 <= share <= 1:
             raise SimulationError(f"the share of {name} must be 0 to 1, not {share}")
     if lead not in LEADS:
@@ -109,7 +117,7 @@ def simulate_cohort(
         for number in range(1, subjects + 1):
             if progress:
                 progress(number - 1, subjects)
-            for night in _nights(seed, number, epochs, second_nights, excerpts):
+            for night in _nights(seed, number, epochs, second_nights, excerpts, faint):
                 night_number = night.streams.night
                 stem = f"sim-{number:04d}" + (f"-night{night_number}" if night_number > 1 else "")
                 paths.append(folder / f"{stem}.edf")
@@ -131,9 +139,10 @@ def simulate_cohort(
 
 
 def _nights(
-    seed: int, number: int, epochs: int, second_nights: float, excerpts: bool
+    seed: int, number: int, epochs: int, second_nights: float, excerpts: bool, faint: float
 ) -> Iterator[Night]:
     """Simulate the nights of one subject."""
+    is_faint = Streams(seed, number)("faint").random() < faint
     second = Streams(seed, number)("nights").random() < second_nights
     for night_number in range(1, 2 + second):
         first = 0
@@ -142,7 +151,9 @@ def _nights(
             first = int(
                 Streams(seed, number, night_number)("first epoch").integers(spare_epochs + 1)
             )
-        yield simulate_night(seed, number, epochs, night=night_number, first_epoch=first)
+        yield simulate_night(
+            seed, number, epochs, night=night_number, first_epoch=first, faint=is_faint
+        )
 
 
 def _check(subjects: int, hours: float, seed: int) -> int:
