@@ -124,16 +124,6 @@ export function begin() {
   const by = state.by;
   begun = { address: JSON.stringify(query()), by, points: table("/map", query()), values: table("/map/values", { ...query(), by }) };
   for (const answer of [begun.points, begun.values]) answer.catch(() => {}); // said by whoever takes it
-  setTimeout(warm);
-}
-
-/** Starts the graphics while the server answers. */
-function warm() {
-  try {
-    picture ??= pictureRenderer(1, 1);
-  } catch {
-    // Said when the map is drawn.
-  }
 }
 
 export async function load() {
@@ -255,8 +245,7 @@ function open() {
   if (plot) return;
   const { width, height } = parts.stage.getBoundingClientRect();
   try {
-    picture ??= pictureRenderer(1, 1);
-    picture.fit(Math.max(1, width), Math.max(1, height));
+    picture = pictureRenderer(Math.max(1, width), Math.max(1, height));
     plot = createScatterplot({
       renderer: picture,
       canvas: parts.canvas,
