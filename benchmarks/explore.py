@@ -104,6 +104,9 @@ def main() -> None:
     parser.add_argument("--modalities", default="bas,ecg,resp")
     parser.add_argument("--keep", type=Path, help="keep the store in this folder, and use it again")
     parser.add_argument("--server", action="store_true", help="measure only the server")
+    parser.add_argument(
+        "--no-index", action="store_true", help="index nothing, and measure no neighbours"
+    )
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.keep or Path(temporary)
@@ -113,12 +116,14 @@ def main() -> None:
             written(folder, args.clips, args.modalities.split(","))
         with sleepfm_index.open(path) as store:
             args.clips, indexed = len(store), bool(store.manifest.indexes)
-        if not indexed:
+        if not indexed and not args.no_index:
             sleepfm_index.reindex(path)
-        found = {"clips": args.clips, "machine": machine()}
-        found |= {"server over HTTP": asked(path, args)} | computed(path, args)
+        found: dict[str, Any] = {"clips": args.clips, "machine": machine()}
+        found["server over HTTP"] = asked(path, args)
+        if not args.no_index:
+            found |= computed(path, args)
         print(json.dumps(found, indent=2), flush=True)
-        if not args.server:
+        if not args.server and not args.no_index:
             print(json.dumps(seen(path, args), indent=2))
 
 
@@ -230,7 +235,7 @@ def asked(path: Path, args: argparse.Namespace) -> dict[str, Any]:
         for clip in rng.integers(0, args.clips, args.clicks):
             window = {"before": 15, "seconds": 60, "width": 1200}
             waits["strips"].append(timed("/strips", ARROW, clips=clip, **window))
-            for to in args.modalities.split(","):
+            for to in () if args.no_index else args.modalities.split(","):
                 waits["neighbours"].append(timed("/query", modality="bas", to=to, clip=clip, k=5))
             waits["night"].append(timed(f"/nights/night-{clip // NIGHT:06d}"))
         memory = anonymous_mb(pid)
@@ -239,7 +244,7 @@ def asked(path: Path, args: argparse.Namespace) -> dict[str, Any]:
         "first answer of the map, s after the address": round(first, 2),
         "map again, ms": round(again),
         "stages of the map, ms": round(stages),
-        **{f"{name}, ms": spread(times) for name, times in waits.items()},
+        **{f"{name}, ms": spread(times) for name, times in waits.items() if times},
         "anonymous memory of the server, MB": round(memory),
     }
 

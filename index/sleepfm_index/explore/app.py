@@ -132,7 +132,7 @@ def _handler(desk: Desk, endpoint: Endpoint) -> Handler:
             values = read_all(endpoint.parameters, texts)
             return await run_in_threadpool(_answer, desk, endpoint, values, form)
         except SleepFMError as error:
-            return _error(error, desk.session.path)
+            return _error(error, desk.session)
         except OSError as error:
             return _disk_error(error)
 
@@ -164,7 +164,7 @@ async def _upload(desk: Desk, request: Request) -> Response:
     except ClientDisconnect:
         return _json({"error": "the file did not arrive completely; upload it again"}, 400)
     except SleepFMError as error:
-        return _error(error, desk.session.path)
+        return _error(error, desk.session)
     except OSError as error:
         return _disk_error(error)
 
@@ -200,14 +200,17 @@ def _format(request: Request) -> str:
     return next((name for media, name in formats.items() if media in accepted), "json")
 
 
-def _error(error: SleepFMError, store: Path) -> Response:
-    text = str(error).rstrip(".")
+def _error(error: SleepFMError, session: Session) -> Response:
+    text, store = str(error).rstrip("."), session.path
     for path in {store, store.absolute(), store.resolve()}:
         if path.is_absolute():  # paths of this machine are not exposed
             text = text.replace(str(path), store.name)
     if isinstance(error, SnapshotGone | StoreLocked):
         return _json({"error": f"{text}; try again"}, 503)
-    return _json({"error": text}, 400)
+    answer = _json({"error": text}, 400)
+    if session.snapshot is not None:  # a clip may be missing since it was deleted
+        answer.headers["X-Store-Snapshot"] = str(session.snapshot)
+    return answer
 
 
 def _disk_error(error: OSError) -> Response:

@@ -88,6 +88,12 @@ class Session:
             assert self._store is not None
             return self._store
 
+    @property
+    def snapshot(self) -> int | None:
+        """The snapshot that was last opened, without looking for a later one."""
+        with self._lock:
+            return None if self._store is None else self._store.manifest.snapshot
+
     def with_store(self, request: Callable[[Reader], T]) -> T:
         """Run a request on the store; retry once if a compaction removed the snapshot.
 
