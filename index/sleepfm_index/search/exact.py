@@ -50,8 +50,10 @@ def exact_scores(vectors: NDArray[np.float32], others: NDArray[np.float32]) -> N
     -------
     ndarray of float64, shape [n]
     """
-    wide = np.broadcast_to(others.astype(np.float64), vectors.shape)
-    return np.asarray(np.einsum("nd,nd->n", vectors.astype(np.float64), wide))
+    wide, other = vectors.astype(np.float64), others.astype(np.float64)
+    if len(other) == 1:
+        return np.asarray(np.einsum("nd,d->n", wide, other[0]))
+    return np.asarray(np.einsum("nd,nd->n", wide, other))
 
 
 def margin(queries: NDArray[np.float32]) -> NDArray[np.float32]:
