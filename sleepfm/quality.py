@@ -131,7 +131,7 @@ def measure(
         flat = complete & (high == low)
         result[0] = share(np.where(flat, sizes, 0))
         for extreme, rail in ((high, high[complete].max()), (low, low[complete].min())):
-            clipped = _repeated(inside, rail, edges, extreme == rail)
+            clipped = _repeated(inside, rail, edges, broken | (extreme == rail))
             # a flat second is flat, not clipped
             result[1] += counted(clipped[~flat[np.searchsorted(edges, clipped, "right") - 1]])
     if bounds is not None and (complete & ((high > bounds[1]) | (low < bounds[0]))).any():
@@ -231,7 +231,7 @@ def _repeated(
 ) -> NDArray[np.int64]:
     """Find runs of two or more samples at a rail; a single peak is not clipping.
 
-    Only the pieces between ``edges`` that have ``reached`` the rail are searched.
+    Only the pieces between ``edges`` that may have ``reached`` the rail are searched.
     """
     starts, sizes = edges[:-1][reached], np.diff(edges)[reached]
     if 8 * sizes.sum() > len(values):
