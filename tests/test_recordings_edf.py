@@ -242,7 +242,7 @@ def test_only_the_channels_asked_for_are_read(tmp_path: Path) -> None:
 )
 @given(
     rates=st.lists(st.integers(1, 40), min_size=1, max_size=4),
-    block=st.sampled_from([1, 100, 1 << 21]),
+    block=st.sampled_from([1, 100, 1 << 22]),
     apart=st.sampled_from([1, 1 << 14]),
     first=st.integers(-3, 25),
     last=st.integers(-3, 25),

@@ -20,7 +20,7 @@ FIELD_WIDTHS: Final = {
 }  # fmt: skip
 """Width in bytes of each header field that every signal has, in file order."""
 
-_BLOCK: Final = 1 << 21
+_BLOCK: Final = 1 << 22
 _APART: Final = 1 << 14
 """Data records of at least this many bytes are read signal by signal, shorter ones in blocks."""
 _ANNOTATION_LABELS: Final = ("EDF Annotations", "BDF Annotations")

@@ -199,7 +199,7 @@ def test_a_file_that_is_cut_short_while_it_is_read(
     monkeypatch.setattr("sleepfm.recordings.edf_file._BLOCK", 1)
     recording, real = read_signals(file), os.preadv
     whole = [channel.read() for channel in recording.channels]
-    monkeypatch.setattr("sleepfm.recordings.edf_file._BLOCK", 1 << 21)
+    monkeypatch.setattr("sleepfm.recordings.edf_file._BLOCK", 1 << 22)
     for channel, values in zip(read_signals(file).channels, whole, strict=True):
         assert (channel.read() == values).all() and channel.part(30, 99).tolist() == values[
             30:99
