@@ -141,8 +141,8 @@ def _strips(desk: Desk, values: Values) -> Table:
     if sum(given) != 1:
         raise QueryError("pass one of clips, recording and file")
     if values["clips"] is not None:
-        window = (values["clips"], values["seconds"], width, slots, values["before"])
-        return desk.session.with_store(lambda s: desk.signals.of_clips(s, *window))
+        around = (values["clips"], values["seconds"], width, slots, values["before"])
+        return desk.session.with_store(lambda s: desk.signals.of_clips(s, *around))
     if values["before"]:
         raise QueryError("before needs clips; with recording or file, pass an earlier from_s")
     window = Window(values["from_s"], values["seconds"] or 30.0, width, slots)
