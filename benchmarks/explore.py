@@ -25,7 +25,7 @@ from typing import Any
 import edfio
 import numpy as np
 import pyarrow as pa
-from browser import chromium
+from browser import chromium, find_chromium
 from machine import machine
 from store import WEIGHTS, night
 
@@ -87,6 +87,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--server", action="store_true", help="measure only the server")
     args = parser.parse_args()
+    if not args.server:
+        find_chromium()
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         path = written(Path(folder), args.clips, args.modalities.split(","))
         sleepfm_index.reindex(path)

@@ -116,6 +116,8 @@ def train(steps: Steps, args: argparse.Namespace, truths: dict[str, Path]) -> di
         common += ("--threads", args.threads)
     if args.epoch_clips:
         common += ("--epoch-clips", args.epoch_clips)
+    if args.batch_size:
+        common += ("--batch-size", args.batch_size)
     size = f"{args.subjects} subjects x {args.hours:g} h, seed {args.seed}"
     simulated = f"simulated nights: {size}"
     says = {"mgh": "mgh: ECG and breathing of 43 patients (PhysioNet, ODC-By 1.0)"}
@@ -213,6 +215,7 @@ def main() -> None:
         "--epochs", type=int, help="epochs of the further steps; default: from the recipe"
     )
     parser.add_argument("--epoch-clips", type=int, help="default: from the recipe")
+    parser.add_argument("--batch-size", type=int, help="default: from the recipe")
     parser.add_argument(
         "--physiology", type=float, help="its weight with leave-one-out; default: from the recipe"
     )
