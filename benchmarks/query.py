@@ -47,7 +47,8 @@ with Writer(store, WEIGHTS, ROBUST) as writer:
             np.copyto(segment.vectors[modality], vectors[str(modality)])
         writer.append(segment)
 sleepfm_index.compact(store)
-sleepfm_index.reindex(store, index=index, recall=0.95, targets=("bas",))
+kind = None if index == "planned" else index
+sleepfm_index.reindex(store, index=kind, recall=0.95, targets=("bas",))
 """
 
 _PHASES = """
@@ -105,7 +106,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--store", type=Path)
     parser.add_argument("--rows", type=int, default=2000, help="clips of a drawn store")
-    parser.add_argument("--index", default="exact", help="kind of index of a drawn store")
+    parser.add_argument(
+        "--index", default="planned", help="kind of index of a drawn store; by default as a build"
+    )
     parser.add_argument("--clip", default="1")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--against", type=Path, action="append", default=[])

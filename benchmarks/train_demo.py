@@ -2,7 +2,7 @@
 
     make train-demo                                  # processor hours: docs/training.md
     make train-demo TRAIN="--trial --folder small"   # the same steps in minutes, as a test
-    make train-demo TRAIN="--gpu --folder large"     # eight times the people, ten times the steps
+    make train-demo TRAIN="--gpu --folder large"     # 16 times the people, 20 times the clips
     python benchmarks/train_demo.py --help           # the command that both call
 
 1. Simulate nights with known truth: 1,000 people for training, 84 others for testing.
@@ -11,11 +11,14 @@
 3. Warm start: regress known values; the EEG learns heart rate, then stages, then all targets
    (recipe warm-up).
 4. Train leave-one-out together with that regression (recipe body; --physiology sets its weight).
-5. With --slpdb: fine-tune on the 12 people of slpdb and those of mgh (recipe fine-tuning).
-6. Write the tables. experiments/decode_truth.py measures each weights file on the 84 people:
+5. With --gpu: go on with 7,575 other people, of whom 65 % show little of one modality in another
+   (simulate --faint), with more dropped slots and half the learning rate.
+6. With --slpdb: fine-tune on the 12 people of slpdb and those of mgh (recipe fine-tuning; with
+   --gpu the recipe mixed, with 750 simulated people among them).
+7. Write the tables. experiments/decode_truth.py measures each weights file on the 84 people:
    decoding, effective rank, stages and recall. experiments/real_nights.py measures the weights of
-   step 4 on slpdb with whole people held out, unchanged and fine-tuned fold by fold. The weights of
-   step 5 are not measured there, because they have seen all 12 people.
+   step 4 or 5 on slpdb with whole people held out, unchanged and fine-tuned fold by fold. The
+   weights of step 6 are not measured there, because they have seen all 12 people.
 
 Completed steps are not repeated, and training resumes from its checkpoint; repeat the command to
 resume an interrupted run. The folder of --folder contains train/, test/, clips/ (the cache),
@@ -26,6 +29,8 @@ from __future__ import annotations
 
 import argparse
 import csv
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -44,24 +49,38 @@ GPU: Final = {
     "valid": 0.01,
     "repeat": 16,
     "precision": "float32",
+    "faint_subjects": 7575,
+    "along_subjects": 750,
 }
 GPU_STEPS: Final = {
     "warm": ("--batch-size", 128, "--epoch-clips", 51_200, "--average", 0.995),
     "body": ("--batch-size", 256, "--epoch-clips", 192_000, "--average", 0.995),
 }
 """Sizes for a GPU; further options of each step."""
+FAINT: Final = ("--epochs", 5, "--lr", 1e-3, "--slot-dropout", 0.5)
+FAINT_SHARE: Final = 0.65
+FAINT_SEED: Final = 10
+MIXED_TIMES: Final = {"slpdb": 6, "mgh": 4}
+"""How often the recipe mixed uses the clips of each real cohort."""
 
 
 def simulate(steps: Steps, args: argparse.Namespace) -> None:
-    """Simulate both cohorts."""
-    steps.tool(
-        *("simulate train", "simulate", args.folder / "train", "--subjects", args.subjects),
-        *("--hours", args.hours, "--seed", args.seed, "--second-nights", 0.1),
-        *("--failures", 0.08, "--excerpts", "--truth"),
-    )
+    """Simulate all cohorts."""
+    training = ("--hours", args.hours, "--second-nights", 0.1, "--failures", 0.08)
+    training += ("--excerpts", "--truth", "--workers", args.workers)
+    cohorts = {"train": (args.subjects, args.seed, 0.0)}
+    cohorts["faint"] = (args.faint_subjects, args.seed + FAINT_SEED, FAINT_SHARE)
+    cohorts["along"] = (args.along_subjects, args.seed + FAINT_SEED, FAINT_SHARE)
+    for name, (subjects, seed, share) in cohorts.items():
+        if subjects:
+            steps.tool(
+                *(f"simulate {name}", "simulate", args.folder / name, "--subjects", subjects),
+                *("--seed", seed, "--faint", share, *training),
+            )
     steps.tool(
         *("simulate test", "simulate", args.folder / "test", "--subjects", args.test_subjects),
         *("--hours", args.test_hours, "--seed", args.test_seed, "--excerpts", "--truth"),
+        *("--workers", args.workers),
     )
 
 
@@ -86,31 +105,30 @@ def cohorts(args: argparse.Namespace) -> dict[str, Path]:
     return {name: path for name, path in named.items() if path is not None and path.is_dir()}
 
 
-def write_people(args: argparse.Namespace) -> Path:
-    """Write one subjects.csv of all cohorts; each recording of mgh is a separate person."""
-    out: Path = args.folder / "subjects.csv"
-    tables = [args.folder / "train" / "subjects.csv"]
-    if "slpdb" in cohorts(args):
-        tables.append(args.slpdb / "subjects.csv")
+def write_people(args: argparse.Namespace, names: Sequence[str]) -> Path:
+    """Write one subjects.csv of the named cohorts; each recording of mgh is a separate person."""
+    out: Path = args.folder / f"subjects-{'-'.join(names)}.csv"
     with out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("recording_id", "subject_id"))
-        for table in tables:
+        for name in names:
+            if name == "mgh":
+                stems = sorted(p.stem for p in args.mgh.glob("*.hea"))
+                writer.writerows((stem, f"mgh-{stem}") for stem in stems)
+                continue
+            table = (args.slpdb if name == "slpdb" else args.folder / name) / "subjects.csv"
             with table.open(newline="", encoding="utf-8") as source:
                 writer.writerows(
                     (row["recording_id"], row["subject_id"]) for row in csv.DictReader(source)
                 )
-        if "mgh" in cohorts(args):
-            stems = sorted(p.stem for p in args.mgh.glob("*.hea"))
-            writer.writerows((stem, f"mgh-{stem}") for stem in stems)
     return out
 
 
 def train(steps: Steps, args: argparse.Namespace, truths: dict[str, Path]) -> dict[str, Path]:
     """Train step by step; return the weights files by name."""
     folder, real = args.folder, cohorts(args)
-    common = ("--subjects", write_people(args), "--cache", folder / "clips")
-    common += ("--channels", folder / "channels.yaml", "--seed", args.seed)
+    common: tuple[object, ...] = ("--cache", folder / "clips", "--seed", args.seed)
+    common += ("--channels", folder / "channels.yaml")
     common += ("--device", args.device, "--precision", args.precision)
     if args.threads:
         common += ("--threads", args.threads)
@@ -118,43 +136,60 @@ def train(steps: Steps, args: argparse.Namespace, truths: dict[str, Path]) -> di
         common += ("--epoch-clips", args.epoch_clips)
     if args.batch_size:
         common += ("--batch-size", args.batch_size)
-    size = f"{args.subjects} subjects x {args.hours:g} h, seed {args.seed}"
-    simulated = f"simulated nights: {size}"
-    says = {"mgh": "mgh: ECG and breathing of 43 patients (PhysioNet, ODC-By 1.0)"}
-    says["slpdb"] = "slpdb: 12 people (PhysioNet, ODC-By 1.0)"
+    describe = {
+        "train": f"simulated nights: {args.subjects} subjects x {args.hours:g} h, seed {args.seed}",
+        "faint": f"simulated nights, {FAINT_SHARE:.0%} faint: {args.faint_subjects} subjects x "
+        f"{args.hours:g} h, seed {args.seed + FAINT_SEED}",
+        "mgh": "mgh: ECG and breathing of 43 patients (PhysioNet, ODC-By 1.0)",
+        "slpdb": "slpdb: 12 people (PhysioNet, ODC-By 1.0)",
+    }
+    # The record of weights also names the data of the weights that a step starts from.
+    seen: list[str] = []
 
-    def nights(*names: str) -> tuple[object, ...]:
-        there = [n for n in names if n == "train" or n in real]
-        words: list[object] = [folder / "train" if n == "train" else real[n] for n in there]
+    def nights(times: dict[str, int], *names: str) -> tuple[object, ...]:
+        there = [n for n in names if n in real or n in ("train", "faint", "along")]
+        words: list[object] = [real.get(n, folder / n) for n in there]
         for name in there:
-            words += ["--truth", truths.get(name, folder / "train" / "truth.parquet")]
-            if "train" in there and name != "train":
-                words += ["--repeat", f"{real[name]}={args.repeat}"]
-        # The record also names the data of the weights that a step starts from.
-        known = ["train", *(n for n in ("mgh", "slpdb") if n in real and n in {"mgh", *there})]
-        words += ["--describe", "; ".join(says.get(n, simulated) for n in known)]
-        return tuple(words)
+            words += ["--truth", truths.get(name, folder / name / "truth.parquet")]
+            if name in times:
+                words += ["--repeat", f"{real[name]}={times[name]}"]
+        seen.extend(n for n in there if n in describe and n not in seen)
+        words += ["--describe", "; ".join(describe[n] for n in seen)]
+        return (*words, "--subjects", write_people(args, there), *common)
 
     def epochs(of: int | None) -> tuple[object, ...]:
         return ("--epochs", of) if of else ()
 
     split = ("--split", f"{1 - args.valid:g},0,{args.valid:g},0")
-    sizes = GPU_STEPS if args.gpu else {"warm": (), "body": ()}
+    sizes = GPU_STEPS if args.gpu and not args.trial else {"warm": (), "body": ()}
+    often = {"mgh": args.repeat}
     made = {}
     made["warm"] = steps.pretrain(
-        *("warm", folder / "warm.safetensors", *nights("train", "mgh"), *common, *sizes["warm"]),
+        *("warm", folder / "warm.safetensors", *nights(often, "train", "mgh"), *sizes["warm"]),
         *(*split, "--contract", "sleepfm-index-body", "--objective", "physiology"),
         *("--recipe", "warm-up", *epochs(args.warm_epochs or args.epochs)),
     )
     made["body"] = steps.pretrain(
-        *("body", folder / "body.safetensors", *nights("train", "mgh"), *common, *sizes["body"]),
+        *("body", folder / "body.safetensors", *nights(often, "train", "mgh"), *sizes["body"]),
         *(*split, "--from", made["warm"], "--recipe", "body"),
         *(("--physiology", args.physiology) if args.physiology is not None else ()),
         *epochs(args.epochs),
     )
-    if "slpdb" in real:
+    if args.faint_subjects:
+        made["faint"] = steps.pretrain(
+            *("faint", folder / "faint.safetensors", *nights(often, "faint", "mgh")),
+            *(*sizes["body"], *split, "--from", made["body"], "--recipe", "body"),
+            *(*FAINT, *epochs(args.epochs)),
+        )
+    if "slpdb" in real and args.along_subjects:
         made["real"] = steps.pretrain(
-            *("real", folder / "real.safetensors", *nights("slpdb", "mgh"), *common),
+            *("real", folder / "real.safetensors", *nights(MIXED_TIMES, "slpdb", "mgh", "along")),
+            *("--from", made["faint"], "--recipe", "mixed", *split),
+            *(("--batch-size", 64) if args.trial else ()),
+        )
+    elif "slpdb" in real:
+        made["real"] = steps.pretrain(
+            *("real", folder / "real.safetensors", *nights({}, "slpdb", "mgh")),
             *("--from", made["body"], "--recipe", "fine-tuning", "--split", REAL_SPLIT),
             *epochs(args.epochs and min(args.epochs, 3)),
         )
@@ -179,9 +214,16 @@ def tables(
         words = (EXPERIMENTS / "real_nights.py", args.slpdb / "records")
         words += ("--subjects", args.slpdb / "subjects.csv")
         words += ("--channels", args.folder / "channels.yaml", "--cache", args.folder / "clips")
-        words += ("--weights", made["body"], "--out", args.folder / "real-nights.json")
+        unseen = made.get("faint", made["body"])
+        words += ("--weights", unseen, "--out", args.folder / "real-nights.json")
         if args.folds:
-            words += ("--fine-tune", "--truth", truths["slpdb"])
+            words += ("--fine-tune", "--truth", truths["slpdb"], "--device", args.device)
+            if args.along_subjects:
+                along = args.folder / "along"
+                words += ("--along", along, along / "truth.parquet", 1)
+                words += ("--times", MIXED_TIMES["slpdb"])
+            if args.along_subjects and "mgh" in truths:
+                words += ("--along", args.mgh, truths["mgh"], MIXED_TIMES["mgh"])
             words += ("--epochs", args.epochs) if args.epochs else ()
             words += ("--epoch-clips", args.epoch_clips) if args.epoch_clips else ()
         parts.append(steps.run("measure on slpdb", words))
@@ -226,11 +268,22 @@ def main() -> None:
     parser.add_argument(
         "--repeat", type=int, default=4, help="how often a pass contains the clips of mgh"
     )
-    parser.add_argument("--gpu", action="store_true", help="sizes for ten minutes of a GPU")
+    parser.add_argument(
+        "--gpu", action="store_true", help="sizes for a quarter of an hour of a GPU"
+    )
+    parser.add_argument(
+        "--faint-subjects", type=int, default=0, help="people of step 5, who show little"
+    )
+    parser.add_argument(
+        "--along-subjects", type=int, default=0, help="of them, in fine-tuning on slpdb"
+    )
     parser.add_argument("--trial", action="store_true", help="tiny sizes, as a test")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--threads", type=int)
+    parser.add_argument(
+        "--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes that simulate"
+    )
     args = parser.parse_args()
     if args.seed == args.test_seed:
         parser.error("--test-seed must differ from --seed: the test subjects are new people")
@@ -238,7 +291,9 @@ def main() -> None:
         vars(args).update(GPU)
     if args.trial:
         vars(args).update(TRIAL)
-    elsewhere = ("folder", "trial", "threads", "device", "clips", "folds")
+        if args.gpu:
+            vars(args).update(faint_subjects=12, along_subjects=8)
+    elsewhere = ("folder", "trial", "threads", "workers", "device", "clips", "folds")
     settings = {k: str(v) for k, v in vars(args).items() if k not in elsewhere}
     steps = Steps(args.folder, settings)
     (args.folder / "channels.yaml").write_text(CHANNELS)

@@ -65,7 +65,7 @@ PRIVATE: Final = {"bas": ("tone", "sleep_depth"), "ecg": ("rr_sd_s",), "resp": (
 EOG, R-R variability in the ECG, movement in the belts."""
 COHORTS: Final = {"start": 1, "train": 11, "test": 4242}
 """Seed of each simulated cohort: of the warm start, of the arms, and to test."""
-PASSING: Final = ("folder", "arms", "minutes", "seeds", "threads", "nice")
+PASSING: Final = ("folder", "arms", "minutes", "seeds", "threads", "workers", "nice")
 """Options that may differ when a study is continued."""
 
 
@@ -128,7 +128,7 @@ class Study:
             return folder
         words = (word for name, value in sizes.items() for word in (f"--{name}", value))
         run_command("simulate", folder, *words, "--lead", lead, "--excerpts", "--truth",
-             "--contract", self.args.contract)  # fmt: skip
+             "--contract", self.args.contract, "--workers", self.args.workers)  # fmt: skip
         marker.write_text(json.dumps(sizes))
         return folder
 
@@ -203,7 +203,7 @@ class Study:
         resume = out.with_name(f"{out.stem}.checkpoint.pt").exists()
         run_command(
             *("pretrain", *words, "--out", out, "--split", "0.9,0,0.1,0"),
-            *("--cache", self.folder / "clips", "--device", "cpu"),
+            *("--cache", self.folder / "clips", "--device", self.args.device),
             *("--describe", "simulated nights, experiments/questions.py"),
             *(["--threads", self.args.threads] if self.args.threads else []),
             *(["--resume"] if resume else []),
@@ -234,7 +234,7 @@ class Study:
     def measure(self, path: Path | str, lead: str) -> dict[str, Any]:
         """Measure retrieval by person and decoding from each modality, on the test cohort."""
         weights = load_weights(path)
-        encoder = Encoder(weights, "cpu", backend="auto")
+        encoder = Encoder(weights, self.args.device, backend="auto")
         folder = self.cohort("test", lead)
         recordings = prepare_clips([folder], self.folder / "clips", weights.contract).recordings
         truth = read_truth(folder / "truth.parquet")
@@ -331,6 +331,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--arms", nargs="+", choices=[a.name for a in ARMS], help="default: all")
     parser.add_argument("--threads", type=int, help="default: all cores")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--workers", type=int, default=1, help="processes that simulate")
     parser.add_argument("--nice", type=int, default=19, help="19: the lowest priority")
     parser.add_argument("--contract", default="sleepfm-index-body")
     parser.add_argument("--minutes", type=float, help="begin no training after so many minutes")

@@ -17,14 +17,19 @@ with stages: 12 people with EEG, ECG and respiration. People are dealt to folds 
 4. With --truth, heart rate and breathing rate: a ridge regression fitted on the other folds' people
    against what experiments/measure_truth.py has measured.
 
+Each set of vectors is measured as it is and, as "centred", with the mean of each person's vectors
+subtracted, as plain features are standardised within each person.
+
 With --fine-tune each fold's weights go on, from those given, on the people of the other folds;
 this needs --truth. Each fold's weights lie in --cache
 as <name>-<identity>-fold<i>.safetensors with their checkpoint, so that the same command goes on
-where it was stopped:
+where it was stopped. With --along, other recordings with truth are mixed in, such as simulated
+nights (recipe "mixed"):
 
     python experiments/measure_truth.py records --channels channels.yaml --out truth.parquet
     python experiments/real_nights.py records --subjects subjects.csv --channels channels.yaml \
-        --weights my.safetensors --fine-tune --truth truth.parquet --out figures.json
+        --weights my.safetensors --fine-tune --truth truth.parquet --out figures.json \
+        [--along nights nights/truth.parquet 1 --along mgh mgh-truth.parquet 4 --times 6]
 """
 
 from __future__ import annotations
@@ -33,7 +38,7 @@ import argparse
 import csv
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,7 +67,8 @@ from sleepfm.labels import clip_event_seconds, clip_stages, scoring_grid
 from sleepfm.recordings import find_recordings
 from sleepfm.training.clipcache import CachedRecording, prepare_clips
 from sleepfm.training.pretrain import Data, pretrain
-from sleepfm.training.recipe import FINE_TUNING
+from sleepfm.training.recipe import FINE_TUNING, MIXED
+from sleepfm.training.splits import Split
 from sleepfm_index.evaluation.labels.labels import SDB_SECONDS
 from sleepfm_index.evaluation.labels.respiratory_scoring import BREATHING
 from sleepfm_index.evaluation.models.plain_features import band_powers
@@ -166,31 +172,84 @@ def plain(clips: Clips) -> tuple[dict[str, Floats], Floats]:
 
 
 def fine_tune(args: argparse.Namespace, weights: Weights, clips: Clips, fold: int) -> Weights:
-    """Fine-tune weights on the people of the other folds; one of them selects the epoch."""
+    """Fine-tune weights on the people of the other folds; one of them selects the epoch.
+
+    Among other recordings (--along) there is one epoch, and four of their people validate it.
+    """
     out = args.cache / f"{weights.name}-{weights.sha256[:8]}-fold{fold}.safetensors"
     others = [p for p in clips.fold if clips.fold[p] != fold]
-    options = {"epochs": args.epochs, "epoch_clips": args.epoch_clips}
-    given = {name: value for name, value in options.items() if value is not None}
+    recipe = MIXED if args.along else FINE_TUNING
+    if args.epochs:
+        recipe = replace(recipe, epochs=args.epochs)
+    if args.epoch_clips:
+        batch = min(recipe.batch_size, args.epoch_clips)
+        recipe = replace(recipe, epoch_clips=args.epoch_clips, batch_size=batch)
+    assigned: dict[str, Split] = dict.fromkeys(others, "pretrain")
+    truth = dict(read_truth(args.truth))
+    subject = {r.recording_id: str(clips.person[row]) for r, row in first_rows(clips)}
+    repeats = dict.fromkeys(subject, args.times)
+    for path, known, times in args.along:
+        more = read_truth(Path(known))
+        people = subjects_of(Path(path), more)
+        truth |= more
+        subject |= people
+        assigned |= dict.fromkeys(people.values(), "pretrain")
+        repeats |= dict.fromkeys(people, int(times))
+    along = [person for person in assigned if person not in others]
+    assigned |= dict.fromkeys(along[:4] or others[:1], "valid")
+    subjects = args.cache / "people.csv"
+    with subjects.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("recording_id", "subject_id"), *subject.items()])
     pretrain(
         Data(
-            args.recordings,
-            subjects=args.subjects,
-            assigned={p: "valid" if p == others[0] else "pretrain" for p in others},
+            [*args.recordings, *(path for path, _, _ in args.along)],
+            subjects=subjects,
+            assigned=assigned,
             contract=weights.contract,
             cache=args.cache,
             choices=NO_CHOICES.updated(weights.contract, channels=args.channels),
-            truth=read_truth(args.truth),
-            description="slpdb (PhysioNet, ODC-By 1.0)",
+            truth=truth,
+            repeats=repeats,
+            description="slpdb (PhysioNet, ODC-By 1.0)" + ", mixed" * bool(along),
         ),
         out,
         "leave-one-out",
-        replace(FINE_TUNING, **given),
-        device="cpu",
+        recipe,
+        device=args.device,
         threads=args.threads,
         start=weights,
         resume=True,
     )
     return load_weights(out)
+
+
+def first_rows(clips: Clips) -> Iterator[tuple[CachedRecording, int]]:
+    """Yield each recording with the row of its first clip."""
+    row = 0
+    for recording in clips.recordings:
+        yield recording, row
+        row += recording.count
+
+
+def subjects_of(folder: Path, recordings: Iterable[str]) -> dict[str, str]:
+    """Return the subject of each recording: of the folder's subjects.csv, or itself."""
+    subject = {name: name for name in recordings}
+    if (folder / "subjects.csv").exists():
+        with (folder / "subjects.csv").open(newline="", encoding="utf-8") as file:
+            subject |= {r["recording_id"]: r["subject_id"] for r in csv.DictReader(file)}
+    return subject
+
+
+def centred(clips: Clips, vectors: Mapping[str, Floats]) -> dict[str, Floats]:
+    """Subtract from each vector the mean of its person's vectors; scale the rest to unit length."""
+    out = {}
+    for modality, given in vectors.items():
+        rows = np.array(given, np.float32)
+        for person in clips.fold:
+            own = clips.person == person
+            rows[own] -= rows[own].mean(axis=0)
+        out[modality] = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+    return out
 
 
 def main() -> None:
@@ -205,6 +264,16 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="of fine-tuning; default the recipe's")
     parser.add_argument("--epoch-clips", type=int, help="of fine-tuning; default all clips")
     parser.add_argument("--threads", type=int, help="of fine-tuning; default all cores")
+    parser.add_argument("--device", default="auto", help="of fine-tuning: auto, cpu or cuda")
+    parser.add_argument(
+        "--along",
+        nargs=3,
+        action="append",
+        default=[],
+        metavar=("PATH", "TRUTH", "TIMES"),
+        help="fine-tune among these recordings too, each used TIMES times; repeatable",
+    )
+    parser.add_argument("--times", type=int, default=1, help="how often RECORDINGS are used then")
     parser.add_argument("--truth", type=Path, help="measured physiology of the clips")
     parser.add_argument("--vectors", nargs="*", default=[], help="NAME=FILE.npz, for staging")
     parser.add_argument("--out", type=Path, help="write the figures per person as JSON")
@@ -230,13 +299,17 @@ def main() -> None:
     for name in args.weights:
         weights = load_weights(name)
         clips = read(args, weights.contract)
-        figures.add(name, clips, embed(weights, clips))
+        vectors = embed(weights, clips)
+        figures.add(name, clips, vectors)
+        figures.add(f"{name}, centred", clips, centred(clips, vectors))
         untrained = f"untrained, {weights.contract.name}"
         if untrained not in figures.staging:
             figures.add(untrained, clips, embed(_untrained(weights.contract, untrained), clips))
         if args.fine_tune:
             tuned = [embed(fine_tune(args, weights, clips, n), clips) for n in range(FOLDS)]
             figures.add(f"{name}, fine-tuned", clips, *tuned)
+            own = [centred(clips, v) for v in tuned]
+            figures.add(f"{name}, fine-tuned, centred", clips, *own)
     for text in args.vectors:
         name, _, file = text.partition("=")
         with np.load(file) as arrays:

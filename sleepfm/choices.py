@@ -22,5 +22,5 @@ Objective = Literal["pairwise", "leave-one-out", "siglip", "barlow", "vicreg", "
 Precision = Literal["auto", "float32", "bfloat16"]
 """Numeric precision of training."""
 
-RecipeName = Literal["authors", "short", "warm-up", "body", "fine-tuning"]
+RecipeName = Literal["authors", "short", "warm-up", "body", "fine-tuning", "mixed"]
 """Named sets of training settings."""

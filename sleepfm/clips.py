@@ -308,7 +308,7 @@ def _prepared(
     ``values`` is modified.
     """
     missing = None
-    if not np.isfinite(np.sum(values, dtype=np.float64)):
+    if not np.isfinite(values).all():
         missing = ~np.isfinite(values)
         values[missing] = stats.median
     robust = contract.scaling == "robust"

@@ -55,11 +55,11 @@ def level(values: NDArray[np.float32], most: int = 2**19) -> Level:
     -------
     Level
     """
-    sample = values[:: max(1, -(-len(values) // most))]
+    sample = np.ascontiguousarray(values[:: max(1, -(-len(values) // most))])
     sample = sample[np.isfinite(sample)]
     if not len(sample):
         return Level(0.0, 0.0, True)
-    low, median, high = np.quantile(sample, [0.25, 0.5, 0.75])
+    low, median, high = _quartiles(np.sort(sample))
     deviation = float(high - low) / 1.349
     if deviation <= 0:
         deviation = float(sample.std(dtype=np.float64))
@@ -129,8 +129,8 @@ def measure(
     if not stands_still:
         flat = complete & (high == low)
         result[0] = share(np.where(flat, sizes, 0))
-        for rail in (high[complete].max(), low[complete].min()):
-            clipped = _repeated(inside, rail)
+        for extreme, rail in ((high, high[complete].max()), (low, low[complete].min())):
+            clipped = _repeated(inside, rail, edges, broken | (extreme == rail))
             # a flat second is flat, not clipped
             result[1] += counted(clipped[~flat[np.searchsorted(edges, clipped, "right") - 1]])
     if bounds is not None and (complete & ((high > bounds[1]) | (low < bounds[0]))).any():
@@ -215,6 +215,16 @@ def implausible(slot: str, unit: str, level: Level, scale: float | None) -> str 
     )
 
 
+def _quartiles(ordered: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Compute ``np.quantile`` of sorted values, which numpy would partition under Python's lock."""
+    place = np.array([0.25, 0.5, 0.75]) * (len(ordered) - 1)
+    before = place.astype(np.intp)
+    share = place - before
+    low, high = ordered[before], ordered[np.minimum(before + 1, len(ordered) - 1)]
+    # from the nearer neighbour, as numpy does
+    return np.where(share < 0.5, low + (high - low) * share, high - (high - low) * (1 - share))
+
+
 def _source(slot: str, unit: str) -> str | None:
     """Return the source of a voltage by the name of the slot; None if it is not known."""
     if unit != "uV":
@@ -222,9 +232,22 @@ def _source(slot: str, unit: str) -> str | None:
     return _SOURCES.get(slot) or ("brain" if _ELECTRODE.fullmatch(slot) else None)
 
 
-def _repeated(values: NDArray[np.float32], rail: np.float32) -> NDArray[np.int64]:
-    """Find runs of two or more samples at a rail; a single peak is not clipping."""
-    at_rail = np.flatnonzero(values == rail)
+def _repeated(
+    values: NDArray[np.float32],
+    rail: np.float32,
+    edges: NDArray[np.int64],
+    reached: NDArray[np.bool_],
+) -> NDArray[np.int64]:
+    """Find runs of two or more samples at a rail; a single peak is not clipping.
+
+    Only the pieces between ``edges`` that may have ``reached`` the rail are searched.
+    """
+    starts, sizes = edges[:-1][reached], np.diff(edges)[reached]
+    if 8 * sizes.sum() > len(values):
+        at_rail = np.flatnonzero(values == rail)
+    else:
+        at = np.repeat(starts - np.cumsum(sizes) + sizes, sizes) + np.arange(sizes.sum())
+        at_rail = at[values[at] == rail]
     adjacent = np.diff(at_rail) == 1
     runs: NDArray[np.int64] = at_rail[np.append(adjacent, False) | np.append(False, adjacent)]
     return runs

@@ -312,12 +312,10 @@ def test_rows_are_requested_at_once(tmp_path: Path) -> None:
     with sleepfm_index.open(path) as store:
         mapped = store._resources().clip_rows._mapped()
         assert mapped is not None
-        places = mapped._locate(ids)
+        places = mapped._locate(ids.tolist())
         before = dataclasses.replace(COUNTERS)
         assert places is not None
-        rows = [
-            (mapped._pages(part), places[1][[at]]) for at, part in enumerate(places[0].tolist())
-        ]
+        rows = [(mapped._pages(part), np.array([row])) for part, row in places]
         request_rows(mapped.readahead, rows)
         assert COUNTERS.requests - before.requests == 2, "one for values and one for texts"
         values = joined(pages.values(numbers) for pages, numbers in rows)

@@ -14,12 +14,12 @@ from sleepfm.contract import BODY as BODY_CONTRACT
 from sleepfm.encoders.load import load_weights
 from sleepfm.encoders.seen import Seen
 from sleepfm.errors import TrainingError
-from sleepfm.simulate import Night, clip_truth, simulate_cohort
+from sleepfm.simulate import simulate_cohort
 from sleepfm.training import loop
 from sleepfm.training.pretrain import Data, TrainingCallbacks, pretrain
 from sleepfm.training.recipe import BODY as BODY_RECIPE
 from sleepfm.training.recipe import Recipe
-from sleepfm_index.truth import read_truth, write_truth
+from sleepfm_index.truth import Truth, read_truth, write_truth
 
 pytestmark = pytest.mark.usefixtures("no_curves")
 BODY = replace(BODY_CONTRACT, sample_rate=32)
@@ -33,11 +33,8 @@ TINY = replace(
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four nights of six clips, and the truth of them."""
     folder = tmp_path_factory.mktemp("cohort")
-    known = {}
-
-    def note(name: str, night: Night) -> None:
-        known[name] = clip_truth(night)
-
+    known: dict[str, Truth] = {}
+    note = known.__setitem__
     simulate_cohort(folder, subjects=4, hours=0.05, seed=3, excerpts=True, known=note)
     write_truth(folder / "truth.parquet", known)
     return folder

@@ -5,12 +5,16 @@ import tracemalloc
 from datetime import time
 from pathlib import Path
 
+import edfio
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from recording_files import Signal, noise, psg, stages, write_edf
 
 from sleepfm.errors import RecordingError
 from sleepfm.recordings import read_recording
+from sleepfm.recordings.edf_header import check
 from sleepfm.recordings.recording import unique_labels
 
 
@@ -231,3 +235,52 @@ def test_only_the_channels_asked_for_are_read(tmp_path: Path) -> None:
     path.unlink()  # nothing is held open or in memory
     with pytest.raises(RecordingError, match="can no longer be read"):
         recording.channels[0].read()
+
+
+@settings(
+    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    rates=st.lists(st.integers(1, 40), min_size=1, max_size=4),
+    block=st.sampled_from([1, 100, 1 << 22]),
+    apart=st.sampled_from([1, 1 << 14]),
+    first=st.integers(-3, 25),
+    last=st.integers(-3, 25),
+)
+def test_any_part_of_a_signal_is_what_the_file_has(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    rates: list[int],
+    block: int,
+    apart: int,
+    first: int,
+    last: int,
+) -> None:
+    """Read in blocks of any size, and counted from the raw bytes of the file."""
+    rng = np.random.default_rng(len(rates) + sum(rates))
+    file = tmp_path / "a.edf"
+    signals = [
+        edfio.EdfSignal.from_digital(
+            rng.integers(-2048, 2048, 20 * rate, dtype=np.int16),
+            rate,
+            label=f"s{number}",
+            physical_range=(-100, 300),
+            digital_range=(-2048, 2047),
+        )
+        for number, rate in enumerate(rates)
+    ]
+    edfio.Edf(signals, data_record_duration=1).write(file)
+    monkeypatch.setattr("sleepfm.recordings.edf_file._BLOCK", block)
+    monkeypatch.setattr("sleepfm.recordings.edf_file._APART", apart)
+    checked = check(file, [])
+    raw = np.fromfile(file, "<i2", offset=256 * (len(rates) + 1)).reshape(20, sum(rates))
+    channels = read_recording(file).channels
+    starts = np.cumsum([0, *rates])
+    for number, rate in enumerate(rates):
+        stored = raw[:, starts[number] : starts[number] + rate]
+        content = checked.content(checked.streams[number], slice(first, last))
+        assert (content.view("<i2") == stored[first:last]).all()
+        assert len(content) == len(stored[first:last])
+        expected = -100 + (stored.ravel() + 2048.0) * 400 / 4095
+        np.testing.assert_allclose(channels[number].read(), expected, atol=1e-4)
+        np.testing.assert_allclose(channels[number].part(7, 99), expected[7:99], atol=1e-4)

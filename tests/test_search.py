@@ -17,6 +17,7 @@ from sleepfm.contract import ROBUST
 from sleepfm_index.indexing import calibration
 from sleepfm_index.indexing.maintenance import IndexRequest
 from sleepfm_index.indexing.reindex import update_indexes
+from sleepfm_index.search.exact import rank, ranked
 from sleepfm_index.search.ivf_format import BLOCK_LAYOUT, CODES, Layout
 from sleepfm_index.storage.files import fingerprint
 from sleepfm_index.storage.manifest import (
@@ -398,3 +399,31 @@ def test_wilson_is_the_textbooks() -> None:
     # Newcombe 1998, table I, method 3: 81/263 and 15/148.
     assert calibration.wilson(81 / 263, 263)[1:] == pytest.approx((0.2553, 0.3662), abs=1e-4)
     assert calibration.wilson(15 / 148, 148)[1:] == pytest.approx((0.0624, 0.1605), abs=1e-4)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    seed=st.integers(0, 2**20),
+    queries=st.integers(1, 70),
+    candidates=st.integers(0, 40),
+    k=st.integers(1, 12),
+)
+def test_many_queries_rank_their_candidates_as_one_does(
+    seed: int, queries: int, candidates: int, k: int
+) -> None:
+    """With candidates in common, equal vectors, and fewer candidates for some queries."""
+    rng = np.random.default_rng(seed)
+    stored = rng.standard_normal((60, 512)).astype(np.float16).astype(np.float32)
+    stored[30:40] = stored[20:30]
+    asked = rng.standard_normal((queries, 512)).astype(np.float32)
+    ids = np.full((queries, candidates), -1)
+    for row in ids:
+        some = rng.permutation(60)[: rng.integers(0, candidates + 1)]
+        row[: len(some)] = some
+        rng.shuffle(row)
+    found = ranked(lambda wanted: stored[wanted], asked, ids, k)
+    assert len(found) == queries
+    for query, row, (near, scores) in zip(asked, ids, found, strict=True):
+        alone = rank(lambda wanted: stored[wanted], query, row[row >= 0], k)
+        assert near.tolist() == alone[0].tolist()
+        np.testing.assert_allclose(scores, alone[1], rtol=0, atol=1e-10)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,14 @@ from scipy.signal import coherence, find_peaks, resample_poly, welch
 from scipy.stats import chi2_contingency
 
 from sleepfm.errors import SimulationError
-from sleepfm.simulate import Night, Signal, render_night, simulate_cohort, simulate_night
+from sleepfm.simulate import (
+    Night,
+    Signal,
+    clip_truth,
+    render_night,
+    simulate_cohort,
+    simulate_night,
+)
 from sleepfm.simulate.events import CENTRAL, HYPOPNEA, OBSTRUCTIVE
 from sleepfm.simulate.grid import GRID_HZ
 from sleepfm.simulate.hypnogram import (
@@ -426,6 +433,66 @@ def test_a_second_night_is_the_same_person_with_other_sensors() -> None:
     assert all(getattr(first.subject, k) == getattr(second.subject, k) for k in person)
     assert first.subject.belt_gain != second.subject.belt_gain
     assert not np.array_equal(first.beats.at_s[:50], second.beats.at_s[:50])
+
+
+def test_a_faint_person_shows_less_of_the_heart_in_belts_and_of_the_breath_in_the_heart() -> None:
+    def heart_share(night: Night) -> float:
+        without = replace(night, subject=replace(night.subject, cardiogenic=0.0))
+        belt, silent = (render_night(n)["CHEST"].samples for n in (night, without))
+        return float((belt - silent).std() / belt.std())
+
+    shares, arrhythmia, events = [], [], []
+    for number in range(1, 6):
+        plain, faint = (simulate_night(2, number, 20, faint=f) for f in (False, True))
+        assert np.array_equal(plain.stages, faint.stages)
+        assert faint.subject.heart_bpm == plain.subject.heart_bpm
+        shares.append(heart_share(faint) / heart_share(plain))
+        arrhythmia.append(faint.subject.rsa / plain.subject.rsa)
+        events.append(faint.subject.event_rate / plain.subject.event_rate)
+    assert max(shares) < 1 and np.median(shares) < 0.5
+    assert all(0.15 <= ratio <= 1 for ratio in arrhythmia) and all(1 <= r <= 4 for r in events)
+
+
+def test_the_share_of_faint_people_changes_no_other_night(tmp_path: Path) -> None:
+    files = {}
+    for share in (0.0, 0.5, 1.0):
+        paths = simulate_cohort(tmp_path / str(share), subjects=6, hours=0.01, seed=5, faint=share)
+        files[share] = [p.read_bytes() for p in paths]
+    none, half, everyone = files[0.0], files[0.5], files[1.0]
+    assert all(a != b for a, b in zip(none, everyone, strict=True))
+    assert all(h in (n, e) for n, h, e in zip(none, half, everyone, strict=True))
+    assert 0 < sum(h == n for n, h in zip(none, half, strict=True)) < 6
+    with pytest.raises(SimulationError, match="faint"):
+        simulate_cohort(tmp_path, faint=1.5)
+
+
+def test_processes_write_the_same_cohort(tmp_path: Path) -> None:
+    found = {}
+    for workers in (1, 2):
+        truth: dict[str, Mapping[str, NDArray[np.float32]]] = {}
+        seen: list[tuple[int, int]] = []
+        paths = simulate_cohort(
+            tmp_path / str(workers),
+            subjects=3,
+            hours=0.02,
+            seed=9,
+            second_nights=0.5,
+            workers=workers,
+            progress=lambda *done, seen=seen: seen.append(done),  # type: ignore[misc]
+            known=truth.__setitem__,
+        )
+        table = (tmp_path / str(workers) / "subjects.csv").read_bytes()
+        found[workers] = ([p.name for p in paths], [p.read_bytes() for p in paths], table, seen)
+        assert list(truth) == [p.stem for p in paths]
+        expected = clip_truth(simulate_night(9, 3, 2))
+        assert all(np.array_equal(truth["sim-0003"][k], v) for k, v in expected.items())
+    assert found[1] == found[2]
+
+
+def test_an_error_in_a_process_is_that_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "sim-0002.edf").mkdir()
+    with pytest.raises(SimulationError, match="cannot write to the folder"):
+        simulate_cohort(tmp_path, subjects=2, hours=0.01, workers=2)
 
 
 def test_second_nights_are_files_of_the_same_subject(tmp_path: Path) -> None:

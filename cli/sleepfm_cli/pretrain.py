@@ -61,7 +61,7 @@ def pretrain(
         typer.Option(
             help="authors: SGD, step decay, batch 32. short: AdamW, cosine, 4 epochs. warm-up and "
             "body: the two steps of docs/training.md; fine-tuning: trained weights on your "
-            "own recordings."
+            "own recordings; mixed: the same with simulated nights among them, for a GPU."
         ),
     ] = "authors",
     epochs: Annotated[

@@ -12,7 +12,6 @@ from sleepfm_cli.outputs import expect_output
 from sleepfm_cli.render import progress, say
 
 if TYPE_CHECKING:
-    from sleepfm.simulate import Night
     from sleepfm_index.truth import Truth
 
 
@@ -37,20 +36,24 @@ def simulate(
     failures: Annotated[
         float, typer.Option(help="Probability that a channel fails: hum, pops, loose, lost.")
     ] = 0.0,
+    faint: Annotated[
+        float,
+        typer.Option(help="Fraction of the subjects whose modalities show little of each other."),
+    ] = 0.0,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Subjects simulated in parallel, each in a process.")
+    ] = 1,
     truth: Annotated[
         bool,
         typer.Option("--truth", help="Also write truth.parquet, the true values of each clip."),
     ] = False,
 ) -> None:
     """Write simulated nights as EDF+, with scoring."""
-    from sleepfm.simulate import clip_truth, simulate_cohort
+    from sleepfm.simulate import simulate_cohort
     from sleepfm_index.truth import write_truth
 
     expect_output(folder, folder=True)
     known: dict[str, Truth] = {}
-
-    def note(recording_id: str, night: Night) -> None:
-        known[recording_id] = clip_truth(night)
 
     with progress("simulating nights", total=subjects) as bar:
         paths = simulate_cohort(
@@ -63,8 +66,10 @@ def simulate(
             second_nights=second_nights,
             excerpts=excerpts,
             failures=failures,
+            faint=faint,
+            workers=workers,
             progress=lambda done, total: bar.update(bar.task_ids[0], completed=done, total=total),
-            known=note if truth else None,
+            known=known.__setitem__ if truth else None,
         )
     if truth:
         write_truth(folder / "truth.parquet", known)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm.errors import RecordingError
-from sleepfm.recordings.edf_header import CheckedFile, Stream
+from sleepfm.recordings.edf_file import CheckedFile, Stream
 from sleepfm.recordings.scoring.vocabulary import Annotation
 
 _GAP_S: Final = 1e-3

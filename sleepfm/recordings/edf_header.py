@@ -11,178 +11,20 @@ Source: Kemp et al., EDF (1992), https://www.edfplus.info/specs; BDF as written 
 from __future__ import annotations
 
 import math
-import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from sleepfm.errors import RecordingError
+from sleepfm.recordings.edf_file import FIELD_WIDTHS, CheckedFile, Stream
 from sleepfm.recordings.recording import MAX_HOURS
 from sleepfm.recordings.scoring.clock import DAY_S, clock_seconds, moment_of
 
-_WIDTHS: Final = {
-    "label": 16, "transducer": 80, "unit": 8, "physical minimum": 8, "physical maximum": 8,
-    "digital minimum": 8, "digital maximum": 8, "prefiltering": 80, "samples per record": 8,
-    "reserved": 32,
-}  # fmt: skip
 _BLANKED: Final = ("transducer", "prefiltering", "reserved")
 _TEXTS: Final = ("label", "unit")
 _MAX_SIGNALS: Final = 4096
-_BLOCK: Final = 1 << 18
-_APART: Final = 1 << 14
-"""Data records of at least this many bytes are read signal by signal, shorter ones in blocks."""
 _MAX_COUNT: Final = 10**8
-_ANNOTATION_LABELS: Final = ("EDF Annotations", "BDF Annotations")
 _CLEAN: Final = bytes.maketrans(b"\0,", b" .")
-
-
-@dataclass(frozen=True)
-class Stream:
-    """One signal of the file: its cleaned header fields, and its position in a data record.
-
-    Parameters
-    ----------
-    fields : dict of str to bytes
-        Header fields by name, padded to their widths.
-    samples : int
-        Number of samples in each data record.
-    first : int
-        Position of its first sample in a data record, in samples.
-    """
-
-    fields: dict[str, bytes]
-    samples: int
-    first: int
-
-    @property
-    def is_annotations(self) -> bool:
-        """Whether the signal contains EDF+ annotations."""
-        return self.fields["label"].decode("latin-1").strip() in _ANNOTATION_LABELS
-
-
-@dataclass(frozen=True)
-class CheckedFile:
-    """A file with a complete and consistent header; no data have been read.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    sample_bytes : int
-        Bytes per sample: 2 in EDF, 3 in BDF.
-    reserved : bytes
-        Reserved field of the header, which marks EDF+ and BDF+.
-    start : bytes
-        Start date and time as in the header, ``dd.mm.yyhh.mm.ss``.
-    data_offset : int
-        Offset of the first data record, in bytes.
-    records : int
-        Number of complete data records.
-    duration : bytes
-        Length of a data record in seconds, as written in the header.
-    streams : tuple of Stream
-        All signals, annotations included, in file order.
-    """
-
-    path: Path
-    sample_bytes: int
-    reserved: bytes
-    start: bytes
-    data_offset: int
-    records: int
-    duration: bytes
-    streams: tuple[Stream, ...]
-
-    @property
-    def record_s(self) -> float:
-        """Length of a data record, in seconds."""
-        return float(self.duration)
-
-    def header(self, streams: Sequence[Stream], records: int) -> bytes:
-        """Build a header for some of the signals, without identity or date.
-
-        Parameters
-        ----------
-        streams : sequence of Stream
-            Signals to include.
-        records : int
-            Number of data records.
-
-        Returns
-        -------
-        bytes
-            Header of 256 bytes, and 256 more per signal.
-        """
-        main = (
-            b"0       " if self.sample_bytes == 2 else b"\xffBIOSEMI",
-            bytes(160).replace(b"\0", b" "),
-            b"01.01.8500.00.00",
-            b"%-8d" % (256 * (len(streams) + 1)),
-            b" " * 44,
-            b"%-8d" % records,
-            self.duration,
-            b"%-4d" % len(streams),
-        )
-        return b"".join((*main, *(s.fields[name] for name in _WIDTHS for s in streams)))
-
-    def content(self, stream: Stream, records: slice = slice(None)) -> NDArray[np.uint8]:
-        """Read the bytes of one signal in some data records.
-
-        Parameters
-        ----------
-        stream : Stream
-            The signal.
-        records : slice
-            Data records; all by default.
-
-        Returns
-        -------
-        ndarray of uint8, shape [records, bytes]
-
-        Raises
-        ------
-        RecordingError
-            If the file cannot be read, or has become shorter.
-        """
-        first, last, _ = records.indices(self.records)
-        width = sum(s.samples for s in self.streams) * self.sample_bytes
-        start = stream.first * self.sample_bytes
-        signal = np.empty((max(0, last - first), stream.samples * self.sample_bytes), np.uint8)
-        # Not mapped: a mapped file that is cut short while it is read ends the process.
-        step = 1 if width >= _APART else max(1, _BLOCK // width)
-        size = signal.shape[1]
-        buffer = signal.data.cast("B") if signal.size else memoryview(b"")
-        block = np.empty((step if step > 1 else 0, width), np.uint8)
-        try:
-            with self.path.open("rb", buffering=0) as file:
-                for record in range(first, last, step):
-                    offset, row = self.data_offset + record * width, record - first
-                    if step == 1:
-                        part = buffer[row * size : (row + 1) * size]
-                        _fill(file.fileno(), part, offset + start)
-                        continue
-                    records_read = block[: min(step, last - record)]
-                    _fill(file.fileno(), records_read.data.cast("B"), offset)
-                    signal[row : row + len(records_read)] = records_read[:, start : start + size]
-        except (OSError, ValueError) as error:
-            raise RecordingError(
-                f"{self.path.name} can no longer be read; it changed since it was opened"
-            ) from error
-        return signal
-
-
-def _fill(file: int, buffer: memoryview, offset: int) -> None:
-    """Read as many bytes as fit; some file systems give fewer at a time."""
-    while buffer:
-        count = os.preadv(file, (buffer,), offset)
-        if not count:
-            raise ValueError("the file ends early")
-        buffer, offset = buffer[count:], offset + count
 
 
 def is_edf(start: bytes) -> bool:
@@ -288,7 +130,7 @@ def check(path: Path, warnings: list[str]) -> CheckedFile:
 def _streams(path: Path, fields: bytes, count: int) -> tuple[Stream, ...]:
     columns: dict[str, list[bytes]] = {}
     start = 0
-    for name, width in _WIDTHS.items():
+    for name, width in FIELD_WIDTHS.items():
         columns[name] = [fields[start + i * width : start + (i + 1) * width] for i in range(count)]
         start += count * width
     streams = []
@@ -299,9 +141,9 @@ def _streams(path: Path, fields: bytes, count: int) -> tuple[Stream, ...]:
             raise RecordingError(
                 f"{path.name} gives signal {i + 1} an impossible number of samples"
             )
-        cleaned = {name: columns[name][i] for name in _WIDTHS}
+        cleaned = {name: columns[name][i] for name in FIELD_WIDTHS}
         cleaned |= {name: v.translate(_CLEAN) for name, v in cleaned.items() if name not in _TEXTS}
-        cleaned |= {name: b" " * _WIDTHS[name] for name in _BLANKED}
+        cleaned |= {name: b" " * FIELD_WIDTHS[name] for name in _BLANKED}
         cleaned["samples per record"] = b"%-8d" % samples
         streams.append(Stream(cleaned, samples, first))
         first += samples

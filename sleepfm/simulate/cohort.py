@@ -6,11 +6,16 @@ import csv
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
+from sleepfm import process_pool
 from sleepfm.errors import SimulationError
 from sleepfm.simulate.edf import to_edf
 from sleepfm.simulate.heart import LEADS
@@ -18,6 +23,7 @@ from sleepfm.simulate.hypnogram import EPOCH_S
 from sleepfm.simulate.montage import further_slots
 from sleepfm.simulate.night import Night, simulate_night
 from sleepfm.simulate.streams import Streams
+from sleepfm.simulate.truth import clip_truth
 
 MAX_SUBJECTS: Final = 9999
 MAX_HOURS: Final = 24.0
@@ -46,8 +52,10 @@ def simulate_cohort(
     second_nights: float = 0.0,
     excerpts: bool = False,
     failures: float = 0.0,
+    faint: float = 0.0,
+    workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
-    known: Callable[[str, Night], None] | None = None,
+    known: Callable[[str, Mapping[str, NDArray[np.float32]]], None] | None = None,
 ) -> list[Path]:
     """Write a simulated cohort: ``sim-0001.edf`` and so on (EDF+), and ``subjects.csv``.
 
@@ -78,10 +86,16 @@ def simulate_cohort(
         Whether recordings begin at a random point of the night instead of at lights out.
     failures : float
         Probability, 0 to 1, that a channel fails for a part of the night or is lost.
+    faint : float
+        Fraction of the subjects, 0 to 1, whose modalities show little of each other
+        (:mod:`sleepfm.simulate.faint`).
+    workers : int
+        Number of processes; the files do not depend on it.
     progress : callable, optional
         Called as ``progress(done, subjects)`` before the first and after each subject.
     known : callable, optional
-        Called as ``known(recording_id, night)`` after a file is written, with the simulated night.
+        Called as ``known(recording_id, truth)`` after a file is written, with the true values of
+        its clips (:func:`sleepfm.simulate.clip_truth`).
 
     Returns
     -------
@@ -92,32 +106,35 @@ def simulate_cohort(
     ------
     SimulationError
         If an argument is out of bounds, a slot cannot be simulated, the folder cannot be written,
-        or it holds a subjects.csv that is not from a cohort of this seed.
+        it holds a subjects.csv that is not from a cohort of this seed, or a process ended early.
     """
     epochs = _check(subjects, hours, seed)
-    for name, share in (("second nights", second_nights), ("failures", failures)):
+    for name, share in (
+        ("second nights", second_nights),
+        ("failures", failures),
+        ("faint subjects", faint),
+    ):
         if not 0 <= share <= 1:
             raise SimulationError(f"the share of {name} must be 0 to 1, not {share}")
     if lead not in LEADS:
         raise SimulationError(f"no ECG lead {lead!r}; choose from {', '.join(LEADS)}")
-    further = further_slots(slots)
     folder = Path(folder)
+    plan = _Plan(
+        folder, seed, epochs, lead, further_slots(slots), second_nights, excerpts, failures, faint
+    )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         rows = _known_rows(folder / "subjects.csv", seed)
         paths = []
-        for number in range(1, subjects + 1):
+        for done, written in enumerate(_written(plan, subjects, workers)):
             if progress:
-                progress(number - 1, subjects)
-            for night in _nights(seed, number, epochs, second_nights, excerpts):
-                night_number = night.streams.night
-                stem = f"sim-{number:04d}" + (f"-night{night_number}" if night_number > 1 else "")
+                progress(done, subjects)
+            for row, truth in written:
+                stem = row["recording_id"]
                 paths.append(folder / f"{stem}.edf")
-                with _replacing(paths[-1]) as temporary:
-                    to_edf(night, lead, further, failures).write(temporary)
-                rows[stem] = _row(night, stem)
+                rows[stem] = row
                 if known:
-                    known(stem, night)
+                    known(stem, truth)
         with _replacing(folder / "subjects.csv") as temporary:
             _write_rows(temporary, rows)
     except OSError as error:
@@ -130,19 +147,74 @@ def simulate_cohort(
     return paths
 
 
-def _nights(
-    seed: int, number: int, epochs: int, second_nights: float, excerpts: bool
-) -> Iterator[Night]:
+@dataclass(frozen=True)
+class _Plan:
+    """What all subjects of a cohort share."""
+
+    folder: Path
+    seed: int
+    epochs: int
+    lead: str
+    further: tuple[str, ...]
+    second_nights: float
+    excerpts: bool
+    failures: float
+    faint: float
+
+
+_Written = list[tuple[dict[str, str], dict[str, NDArray[np.float32]]]]
+"""Row of subjects.csv and true values of the clips, for each night of a subject."""
+
+
+def _written(plan: _Plan, subjects: int, workers: int) -> Iterator[_Written]:
+    """Write the subjects one by one, or in processes, and yield what was written in order."""
+    numbers = range(1, subjects + 1)
+    if min(workers, subjects) <= 1:
+        yield from (_write_subject(plan, number) for number in numbers)
+        return
+    results = process_pool.results(_try_subject, plan, numbers, min(workers, subjects))
+    for number, result in zip(numbers, results, strict=True):
+        if isinstance(result, process_pool.Died):
+            raise SimulationError(f"subject {number} was not simulated: {result.why}")
+        if isinstance(result, OSError):
+            raise result
+        yield result
+
+
+def _try_subject(plan: _Plan, number: int) -> _Written | OSError:
+    """Write a subject in a process, which must outlive an error to return it."""
+    try:
+        return _write_subject(plan, number)
+    except OSError as error:
+        return error
+
+
+def _write_subject(plan: _Plan, number: int) -> _Written:
+    written = []
+    for night in _nights(plan, number):
+        night_number = night.streams.night
+        stem = f"sim-{number:04d}" + (f"-night{night_number}" if night_number > 1 else "")
+        with _replacing(plan.folder / f"{stem}.edf") as temporary:
+            to_edf(night, plan.lead, plan.further, plan.failures).write(temporary)
+        written.append((_row(night, stem), clip_truth(night)))
+    return written
+
+
+def _nights(plan: _Plan, number: int) -> Iterator[Night]:
     """Simulate the nights of one subject."""
-    second = Streams(seed, number)("nights").random() < second_nights
+    seed = plan.seed
+    faint = Streams(seed, number)("faint").random() < plan.faint
+    second = Streams(seed, number)("nights").random() < plan.second_nights
     for night_number in range(1, 2 + second):
         first = 0
-        if excerpts:
-            spare_epochs = max(0, round(_NIGHT_H * 3600 / EPOCH_S) - epochs)
+        if plan.excerpts:
+            spare_epochs = max(0, round(_NIGHT_H * 3600 / EPOCH_S) - plan.epochs)
             first = int(
                 Streams(seed, number, night_number)("first epoch").integers(spare_epochs + 1)
             )
-        yield simulate_night(seed, number, epochs, night=night_number, first_epoch=first)
+        yield simulate_night(
+            seed, number, plan.epochs, night=night_number, first_epoch=first, faint=faint
+        )
 
 
 def _check(subjects: int, hours: float, seed: int) -> int:

@@ -212,7 +212,7 @@ def ecg(
     add_qrs(signal, rate, beats, subject, subject.ecg_mv, lead)
     add_p_and_t(signal, rate, beats, subject, lead)
     t, grid = times(samples, rate), times(n, GRID_HZ)
-    wander = 0.07 * breathing.chest + 0.06 * drift(rng, n, 8.0)
+    wander = subject.ecg_wander_mv * breathing.chest + 0.06 * drift(rng, n, 8.0)
     signal += np.interp(t, grid, wander).astype(np.float32)
     noise = rng.standard_normal(samples, dtype=np.float32)
     muscle = subject.ecg_noise_mv * (0.6 + 1.2 * tone)

@@ -22,6 +22,7 @@ from sleepfm.simulate.events import (
     phasic_rem,
 )
 from sleepfm.simulate.failures import add_failures
+from sleepfm.simulate.faint import make_faint
 from sleepfm.simulate.grid import drift, rhythm
 from sleepfm.simulate.heart import LEADS, Beats, Drive, ecg, simulate_beats
 from sleepfm.simulate.hypnogram import EPOCH_S, W, draw_hypnogram, stage_weights
@@ -76,7 +77,13 @@ class Night:
 
 
 def simulate_night(
-    seed: int, subject_number: int, epochs: int, *, night: int = 1, first_epoch: int = 0
+    seed: int,
+    subject_number: int,
+    epochs: int,
+    *,
+    night: int = 1,
+    first_epoch: int = 0,
+    faint: bool = False,
 ) -> Night:
     """Simulate the physiology of one night; the same arguments give the same night.
 
@@ -90,9 +97,13 @@ def simulate_night(
         Number of the subject's night, from 1; nights differ in sensors and sleep.
     first_epoch : int
         Number of epochs between lights out and the start of the recording.
+    faint : bool
+        Whether modalities show little of each other (:mod:`sleepfm.simulate.faint`).
     """
     streams = Streams(seed, subject_number, night)
     subject = draw_subject(streams)
+    if faint:
+        subject = make_faint(streams, subject)
     start_s = (subject.start_s + first_epoch * EPOCH_S) % 86400
     subject = replace(subject, start_s=start_s)
     stages = draw_hypnogram(streams("hypnogram"), first_epoch + epochs)[first_epoch:]

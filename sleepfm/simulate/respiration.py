@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import lfilter
+from scipy.signal import butter, lfilter, sosfilt
 
 from sleepfm.simulate.events import CENTRAL, HYPOPNEA, MIXED, OBSTRUCTIVE, Spans
 from sleepfm.simulate.grid import (
@@ -238,6 +238,7 @@ def belt(
     signal += cardiogenic
     swing = lfilter([0.05], [1, -0.95], rng.standard_normal(samples)) * np.sqrt(39.0)
     signal += np.interp(t, grid, movement) * 1.2 * swing
+    signal = _damped(signal, rate, subject)
     signal += subject.belt_noise * rng.standard_normal(samples)
     signal = highpass(signal.astype(np.float32), rate, subject.belt_highpass_hz)
     return np.asarray(subject.belt_sign * subject.belt_gain * signal, np.float32)
@@ -292,8 +293,17 @@ def airflow(
     signal *= np.exp(np.interp(t, grid, 0.25 * drift(rng, n, 600.0)))
     swing = lfilter([0.05], [1, -0.95], rng.standard_normal(samples)) * np.sqrt(39.0)
     signal += np.interp(t, grid, movement) * 0.4 * swing
+    signal = _damped(signal, rate, subject)
     signal += subject.belt_noise * rng.standard_normal(samples)
     return highpass(signal.astype(np.float32), rate, subject.flow_highpass_hz)
+
+
+def _damped(signal: Floats, rate: int, subject: Subject) -> Floats:
+    """Return a signal after the recorder's low-pass filter (Butterworth, second order)."""
+    if subject.belt_lowpass_hz >= rate / 2:
+        return signal
+    sos = butter(2, subject.belt_lowpass_hz, fs=rate, output="sos")
+    return np.asarray(sosfilt(sos, signal))
 
 
 def _cardiogenic_wave(tau: Floats) -> Floats:

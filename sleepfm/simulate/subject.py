@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -87,6 +88,8 @@ class Subject:
     ecg_highpass_hz: float
     belt_highpass_hz: float
     flow_highpass_hz: float
+    ecg_wander_mv: float = 0.07
+    belt_lowpass_hz: float = math.inf
 
 
 def draw_subject(streams: Streams) -> Subject:

@@ -259,10 +259,24 @@ FINE_TUNING: Final = replace(
 )
 """Fine-tuning of trained weights to the recordings of one clinic, with ``leave-one-out``."""
 
+MIXED: Final = replace(
+    BODY,
+    epochs=1,
+    epoch_clips=76_800,
+    batch_size=256,
+    together=8,
+    lr=5e-4,
+    schedule="cosine",
+    slot_dropout=0.5,
+    heart_field=0.3,
+)
+"""Fine-tuning to real recordings mixed with simulated nights, on a GPU, with ``leave-one-out``."""
+
 RECIPES: Final[dict[RecipeName, Recipe]] = {
     "authors": AUTHORS,
     "short": SHORT,
     "warm-up": WARM_UP,
     "body": BODY,
     "fine-tuning": FINE_TUNING,
+    "mixed": MIXED,
 }

@@ -195,16 +195,16 @@ def test_a_file_that_is_cut_short_while_it_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, apart: int
 ) -> None:
     file = write_edf(tmp_path / "a.edf", psg(60))
-    monkeypatch.setattr("sleepfm.recordings.edf_header._APART", apart)
-    monkeypatch.setattr("sleepfm.recordings.edf_header._BLOCK", 1)
+    monkeypatch.setattr("sleepfm.recordings.edf_file._APART", apart)
+    monkeypatch.setattr("sleepfm.recordings.edf_file._BLOCK", 1)
     recording, real = read_signals(file), os.preadv
     whole = [channel.read() for channel in recording.channels]
-    monkeypatch.setattr("sleepfm.recordings.edf_header._BLOCK", 1 << 18)
+    monkeypatch.setattr("sleepfm.recordings.edf_file._BLOCK", 1 << 22)
     for channel, values in zip(read_signals(file).channels, whole, strict=True):
         assert (channel.read() == values).all() and channel.part(30, 99).tolist() == values[
             30:99
         ].tolist()
-    monkeypatch.setattr("sleepfm.recordings.edf_header._BLOCK", 1)
+    monkeypatch.setattr("sleepfm.recordings.edf_file._BLOCK", 1)
     calls: list[int] = []
 
     def cutting(*asked: object) -> int:
@@ -226,7 +226,7 @@ def test_a_disk_that_gives_some_bytes_at_a_time(
     real = os.preadv
     monkeypatch.setattr("os.preadv", lambda fd, into, at: real(fd, [into[0][:1000]], at))
     for apart in (1, 1 << 30):
-        monkeypatch.setattr("sleepfm.recordings.edf_header._APART", apart)
+        monkeypatch.setattr("sleepfm.recordings.edf_file._APART", apart)
         for channel, values in zip(read_signals(file).channels, whole, strict=True):
             assert (channel.read() == values).all()
 

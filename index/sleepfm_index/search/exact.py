@@ -26,8 +26,9 @@ of a float64 product in any order of its terms."""
 _LOWEST: Final = np.float32(np.finfo(np.float32).min)
 _SPARE: Final = 1 << 16
 _QUERIES: Final = 1024
-_RANKED_QUERIES: Final = 64
-"""Queries per block of candidates."""
+_RANKED_QUERIES: Final = 32
+_RANKED_ROWS: Final = 1 << 14
+"""Most queries and most vectors per block of candidates."""
 
 Read = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 Hits = tuple[NDArray[np.int64], NDArray[np.float64]]
@@ -50,8 +51,10 @@ def exact_scores(vectors: NDArray[np.float32], others: NDArray[np.float32]) -> N
     -------
     ndarray of float64, shape [n]
     """
-    wide = np.broadcast_to(others.astype(np.float64), vectors.shape)
-    return np.asarray(np.einsum("nd,nd->n", vectors.astype(np.float64), wide))
+    wide, other = vectors.astype(np.float64), others.astype(np.float64)
+    if len(other) == 1:
+        return np.asarray(np.einsum("nd,d->n", wide, other[0]))
+    return np.asarray(np.einsum("nd,nd->n", wide, other))
 
 
 def margin(queries: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -206,18 +209,21 @@ def ranked(read: Read, queries: NDArray[np.float32], ids: NDArray[np.int64], k: 
         Clip ids, int64, and scores, float64, per query; at most ``k`` of each.
     """
     hits: list[Hits] = []
-    for start in range(0, len(queries), _RANKED_QUERIES):
-        block, part = queries[start : start + _RANKED_QUERIES], ids[start : start + _RANKED_QUERIES]
+    step = max(1, min(_RANKED_QUERIES, _RANKED_ROWS // max(1, ids.shape[1])))
+    for start in range(0, len(queries), step):
+        block, part = queries[start : start + step], ids[start : start + step]
         present = part >= 0
         distinct, inverse = np.unique(part[present], return_inverse=True)
         scores = np.full(part.shape, -np.inf)
         if len(distinct):
             vectors = read(distinct)
-            near = np.full(part.shape, -np.inf, np.float32)
-            near[present] = (block @ vectors.T)[np.nonzero(present)[0], inverse]
+            row_of = np.zeros(part.shape, np.intp)
+            row_of[present] = inverse
+            # each query with its own candidates; BLAS would compare all with all
+            near = np.einsum("qmd,qd->qm", vectors[row_of], block)
+            near[~present] = -np.inf
             close = close_to_best(near, k, margin(block))
-            rows = vectors[inverse[close[present]]]
-            scores[close] = exact_scores(block[np.nonzero(close)[0]], rows)
+            scores[close] = exact_scores(block[np.nonzero(close)[0]], vectors[row_of[close]])
             present = close
         order = best_first(scores, part, k)
         for row, best in enumerate(order):

@@ -58,7 +58,7 @@ class FlatIndex:
     complete = True
     trained = None
 
-    @property
+    @cached_property
     def rows(self) -> int:
         """Number of clips in the index."""
         return int((self.runs[:, 1] - self.runs[:, 0] + 1).sum())

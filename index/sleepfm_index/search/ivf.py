@@ -182,11 +182,10 @@ class InvertedFile:
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return the lists of the nearest centroids, int64 [q, probes], best first, and scores."""
         scores = _products(queries, self.structure.centroids)
+        row = np.arange(len(queries))[:, None]
         best = np.argpartition(scores, -probes, axis=1)[:, -probes:]
-        near = np.take_along_axis(scores, best, axis=1)
-        order = np.argsort(-near, axis=1)
-        lists = np.take_along_axis(best, order, axis=1).astype(np.int64)
-        return lists, np.ascontiguousarray(np.take_along_axis(near, order, axis=1), np.float32)
+        lists = best[row, np.argsort(-scores[row, best], axis=1)].astype(np.int64)
+        return lists, np.ascontiguousarray(scores[row, lists], np.float32)
 
     def _read(
         self,

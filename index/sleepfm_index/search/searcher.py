@@ -26,9 +26,11 @@ from sleepfm_index.storage.vectors import Vectors
 
 _GATHERED: Final = 1 << 13
 _SCANNED: Final = 4
-"""Maximum number of queries scanned one by one; more are faster as a matrix product."""
+"""Maximum number of queries scanned and ranked one by one; more are faster together."""
 _CALIBRATED: Final = 10
 """Number of results for which indexes are calibrated."""
+_RANKED: Final = 32
+"""Queries whose candidates are ranked at once after exact search."""
 _SELECTIVE: Final = 0.25
 """Share of allowed clips below which only these are read."""
 
@@ -161,11 +163,16 @@ class Searcher:
             blocks = self._selected(target, selection)
         else:
             blocks = self._blocks(target, selection, self._manifest.segments)
-        near = candidates(blocks, queries, k, self._read(target))
-        return [
-            rank(self._read(target), query, ids, k)
-            for query, ids in zip(queries, near, strict=True)
-        ]
+        read = self._read(target)
+        near = candidates(blocks, queries, k, read)
+        if len(queries) <= _SCANNED:
+            return [rank(read, query, ids, k) for query, ids in zip(queries, near, strict=True)]
+        hits: list[Hits] = []
+        # in blocks, because one query with many equal scores makes its whole block wide
+        for start in range(0, len(queries), _RANKED):
+            rows = slice(start, start + _RANKED)
+            hits += ranked(read, queries[rows], padded(near[rows]), k)
+        return hits
 
     def _approximate(
         self,

@@ -327,8 +327,9 @@ def aligned(table: pa.Table, clip_ids: NDArray[np.int64]) -> pa.Table:
     """
     table_ids = numpy_of(table["clip_id"])
     if len(table_ids) == len(clip_ids) and np.array_equal(table_ids, clip_ids):
-        for name in _NEVER_NULL.intersection(table.column_names):
-            if table[name].null_count:
+        for name in _NEVER_NULL:
+            place = table.schema.get_field_index(name)
+            if place >= 0 and table.column(place).null_count:
                 raise FormatError(f"there are clips without {name}; run `sleepfm-index verify`")
         return table
     missing = np.setdiff1d(clip_ids, table_ids)
@@ -362,7 +363,7 @@ def numpy_of(column: pa.ChunkedArray) -> NDArray[Any]:
     column : pyarrow.ChunkedArray
         The column.
     """
-    dtype = np.dtype(str(column.type).replace("double", "float64"))
+    dtype = np.dtype(column.type.to_pandas_dtype())
     parts = [
         np.frombuffer(part.buffers()[1], dtype, len(part), part.offset * dtype.itemsize)
         for part in column.chunks

@@ -110,6 +110,7 @@ class ClipRows:
         self._metadata = metadata
         self._mapped = cache(self._map)
         self._ids_of = cache(self._read_ids_of)
+        self._runs_of = cache(self._read_runs_of)
 
     def rows(self, clip_ids: NDArray[np.int64]) -> pa.Table:
         """All metadata of the given clips, in the given order; unknown ids are left out.
@@ -132,6 +133,9 @@ class ClipRows:
         column, value : str
             ``subject_id`` or ``recording_id``, and the id to look up.
         """
+        return self._runs_of(column, value)
+
+    def _read_runs_of(self, column: str, value: str) -> tuple[tuple[int, int], ...]:
         ids_by_value = self._ids_of(column)
         if ids_by_value is None:
             return self._metadata().runs(column, value)
@@ -177,7 +181,7 @@ class ClipRows:
 
 @dataclass(frozen=True)
 class _Mapped:
-    """Mapped record batches; of each its clip ids, ascending, their number, first and last one.
+    """Mapped record batches; of each its clip ids, ascending, and the first and last one.
 
     ``lacking`` are the columns of every store that the file does not have.
     """
@@ -186,27 +190,31 @@ class _Mapped:
     lacking: list[pa.Field]
     batches: list[pa.RecordBatch]
     ids: list[NDArray[np.int64]]
-    count: NDArray[np.int64]
-    first: NDArray[np.int64]
-    last: NDArray[np.int64]
+    first: list[int]
+    last: list[int]
     readahead: Readahead = field(default_factory=Readahead)
     pages: dict[int, RowPages] = field(default_factory=dict)
 
     def take(self, clip_ids: NDArray[np.int64]) -> pa.Table | None:
         """Rows of the given clips in the given order; None if one is missing or damaged."""
-        distinct, order = np.unique(clip_ids, return_inverse=True)
+        wanted = clip_ids.tolist()
+        distinct = sorted(set(wanted))
         if len(distinct) > _MAX_ROWS:
             return None
         before = self.readahead.begin()
         located = self._locate(distinct)
         if located is None:
             return None
-        parts, rows = located
         if self.readahead.active:
-            of_part = [(part, rows[parts == part]) for part in np.unique(parts).tolist()]
-            request_rows(self.readahead, [(self._pages(part), its) for part, its in of_part])
-        slices: list[pa.RecordBatch] = []
-        for clip, part, row in zip(distinct.tolist(), parts.tolist(), rows.tolist(), strict=True):
+            rows_of: dict[int, list[int]] = {}
+            for part, row in located:
+                rows_of.setdefault(part, []).append(row)
+            request_rows(
+                self.readahead,
+                [(self._pages(part), np.array(rows, np.int64)) for part, rows in rows_of.items()],
+            )
+        slices: dict[int, pa.RecordBatch] = {}
+        for clip, (part, row) in zip(distinct, located, strict=True):
             row_batch = self.batches[part].slice(row, 1)
             try:
                 # Offsets of texts must not point outside the file.
@@ -215,12 +223,12 @@ class _Mapped:
                 return None
             if self.ids[part][row] != clip:
                 return None
-            slices.append(row_batch)
-        once = len(order) == len(slices)
-        in_order = [slices[at] for at in order.tolist()] if once else slices
+            slices[clip] = row_batch
+        once = len(wanted) == len(slices)
+        in_order = [slices[clip] for clip in (wanted if once else distinct)]
         table = pa.Table.from_batches(in_order, self.schema).combine_chunks()
         if not once:
-            table = table.take(int64s(order))
+            table = table.take(int64s(np.searchsorted(distinct, clip_ids)))
         for later in self.lacking:
             table = table.append_column(later, pa.nulls(len(table), later.type))
         self.readahead.done(before)
@@ -231,26 +239,25 @@ class _Mapped:
             self.pages[part] = RowPages.of(self.batches[part])
         return self.pages[part]
 
-    def _locate(
-        self, clip_ids: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    def _locate(self, clip_ids: list[int]) -> list[tuple[int, int]] | None:
         """Batch and row of each clip, if the file has it; None if it cannot have one of them.
 
         Ids ascend, so the distance of a row to either end of its batch is at most that of its id.
         Where no clip was deleted this gives the row, and no page is read.
         """
-        parts = clip_ids // SPAN
-        if np.any((parts < 0) | (parts >= len(self.batches))):
-            return None
-        low = np.maximum(0, self.count[parts] - 1 - (self.last[parts] - clip_ids))
-        high = np.minimum(self.count[parts] - 1, clip_ids - self.first[parts])
-        if np.any(low > high):
-            return None
-        rows = low
-        for at in np.flatnonzero(low < high).tolist():
-            ids = self.ids[int(parts[at])][int(low[at]) : int(high[at]) + 1]
-            rows[at] += np.searchsorted(ids, clip_ids[at])
-        return None if np.any(rows > high) else (parts, rows)
+        located = []
+        for clip in clip_ids:
+            part = clip // SPAN
+            if not 0 <= part < len(self.batches):
+                return None
+            end = len(self.ids[part]) - 1
+            row, high = max(0, end - (self.last[part] - clip)), min(end, clip - self.first[part])
+            if row < high:
+                row += int(np.searchsorted(self.ids[part][row : high + 1], clip))
+            if row > high:
+                return None
+            located.append((part, row))
+        return located
 
 
 def _open(store: Path, entry: RowCacheEntry, modalities: tuple[str, ...]) -> _Mapped | None:
@@ -262,12 +269,9 @@ def _open(store: Path, entry: RowCacheEntry, modalities: tuple[str, ...]) -> _Ma
         if pa.schema(list(schema)[: len(known)]) != known:
             return None
         ids = [_ids(batch.column(0)) for batch in batches]
-        count = np.array([len(part) for part in ids], np.int64)
-        first, last = (
-            np.array([part[end] if len(part) else 0 for part in ids], np.int64) for end in (0, -1)
-        )
+        first, last = ([int(part[end]) if len(part) else 0 for part in ids] for end in (0, -1))
         lacking = [later for later in LATER_CLIP_COLUMNS if later.name not in schema.names]
-        return _Mapped(schema, lacking, batches, ids, count, first, last)
+        return _Mapped(schema, lacking, batches, ids, first, last)
     except (FormatError, pa.ArrowException, OSError, ValueError):
         return None
 

@@ -242,14 +242,15 @@ class Vectors:
         if not live.all():
             raise QueryError(f"no clip {clip_ids[~live][0]} in this store; it was deleted")
         names = self._parts(target)
-        parts = [np.zeros((len(clip_ids), EMBEDDING_DIM), vector_format.STORED) for _ in names]
+        parts = [np.empty((len(clip_ids), EMBEDDING_DIM), vector_format.STORED) for _ in names]
         segment_of = np.searchsorted(self._starts, clip_ids, side="right") - 1
         reads = []
         request = ahead and self._readahead.active
         before = self._readahead.begin() if ahead else None
         width = vector_format.ROW_BYTES
-        for number in np.unique(segment_of).tolist():
-            chosen = np.flatnonzero(segment_of == number)
+        numbers = (np.flatnonzero(np.bincount(segment_of + 1)) - 1).tolist()
+        for number in numbers:
+            chosen = slice(None) if len(numbers) == 1 else np.flatnonzero(segment_of == number)
             rows = self._rows(number, clip_ids[chosen])
             for part, modality in zip(parts, names, strict=True):
                 mapped = self._mapped(self._segments[number].id, modality)

@@ -62,7 +62,8 @@ def visible_tables(store: Path, manifest: Manifest) -> Visible:
     FormatError
         If a file differs from the manifest.
     """
-    # Imported here because it loads pandas if installed, which only SQL should wait for.
+    # Imported here because it loads pandas if installed, which only SQL should wait for: pyarrow
+    # does so when it first converts a Python value, and its datasets convert one on import.
     import pyarrow.dataset as ds
 
     hidden = {"clips": _not_deleted(manifest)}
