@@ -62,7 +62,8 @@ TINY: Final = {
     "benchmarks/train.py": "--steps 1 --batch-size 2 --threads 1",
     "benchmarks/train_demo.py": (
         "--folder {tmp} --subjects 6 --hours 0.05 --test-subjects 4 --test-hours 0.05 --clips 4 "
-        "--epochs 1 --epoch-clips 8 --batch-size 4 --valid 0.2 --mgh none --slpdb none --threads 1"
+        "--epochs 1 --epoch-clips 8 --batch-size 4 --valid 0.2 --mgh none --slpdb none "
+        "--threads 1 --workers 1"
     ),
     "experiments/decode_truth.py": "{people} --clips 4 --cache {cache}",
     "experiments/fit_cycles.py": "--rounds 2 --nights 10",
