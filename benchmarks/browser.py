@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 FLAGS = (
@@ -22,14 +23,22 @@ FLAGS = (
 )
 
 
-@contextmanager
-def chromium() -> Iterator[Any]:
-    """Start the distribution's Chromium with a temporary profile."""
-    from playwright.sync_api import sync_playwright
-
+def find_chromium() -> str:
+    """Return the path of the distribution's Chromium; exit if it or playwright is missing."""
+    if find_spec("playwright") is None:
+        sys.exit("pictures of the page need playwright: pip install playwright")
     found = shutil.which("chromium") or shutil.which("chromium-browser")
     if found is None:
         sys.exit("chromium is not installed; on Debian: apt-get install chromium")
+    return found
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """Start the distribution's Chromium with a temporary profile."""
+    found = find_chromium()
+    from playwright.sync_api import sync_playwright
+
     with tempfile.TemporaryDirectory() as profile, sync_playwright() as started:
         made = started.chromium.launch_persistent_context(
             profile, executable_path=found, args=list(FLAGS), headless=True

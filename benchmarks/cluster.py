@@ -50,8 +50,11 @@ def empty(job: Job, subject: Subject) -> str:
 
 
 def tasks(workers: list[int], recordings: int) -> None:
-    import dask
-    import distributed
+    try:
+        import dask
+        import distributed
+    except ImportError:
+        sys.exit("tasks of a cluster need Dask: pip install 'sleepfm-index[dask]'")
 
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     print(

@@ -20,6 +20,8 @@ from pathlib import Path
 from machine import machine
 
 NIGHT = 1000
+NIGHTS = 5
+"""The fewest nights: one for each fold."""
 STEPS = ("probe", "knn", "evaluate")
 
 
@@ -70,8 +72,8 @@ def write(folder: Path, clips: int) -> None:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
     from cohorts import cohort_store
 
-    names = [f"night-{i}" for i in range(max(1, clips // NIGHT))]
-    cohort_store(folder, names, min(NIGHT, clips), noise=4.0, signal=0.1, index=False)
+    names = [f"night-{i}" for i in range(max(NIGHTS, clips // NIGHT))]
+    cohort_store(folder, names, clips // len(names), noise=4.0, signal=0.1, index=False)
 
 
 if __name__ == "__main__":

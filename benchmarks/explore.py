@@ -33,7 +33,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import edfio
 import numpy as np
 import pyarrow as pa
-from browser import chromium
+from browser import chromium, find_chromium
 from machine import machine
 from memory import anonymous_mb
 from store import WEIGHTS, night
@@ -108,6 +108,8 @@ def main() -> None:
         "--no-index", action="store_true", help="index nothing, and measure no neighbours"
     )
     args = parser.parse_args()
+    if not args.server and not args.no_index:
+        find_chromium()
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.keep or Path(temporary)
         path = folder / "store"

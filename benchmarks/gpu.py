@@ -1,13 +1,13 @@
 """Training steps and encoding on a GPU: with and without CUDA graphs, and against the CPU.
 
     python benchmarks/gpu.py                                # on a machine with a GPU
-    python benchmarks/gpu.py --device cpu --clips 64 --batch 8 --steps 2     # shows that it runs
+    python benchmarks/gpu.py --device cpu --clips 8 --batch 2 --steps 1 --warm-up 1
 
 Clips are noise of the contract `sleepfm-index-body`. A training step is one of the recipe `body`
 (leave-one-out with regression, augmentation, clipping of gradients, AdamW, moving average, windows
-of 15 s) and includes loading of its batch; milliseconds are means over --steps steps after ten
-others. Encoding is of whole clips with the weights `demo`; the cosine is the minimum over 256 clips
-between the vectors of the GPU and of the CPU.
+of 15 s) and includes loading of its batch; milliseconds are means over --steps steps after
+--warm-up others. Encoding is of whole clips with the weights `demo`; the cosine is the minimum over
+256 clips between the vectors of the GPU and of the CPU. The second command shows that it runs.
 """
 
 from __future__ import annotations
@@ -32,8 +32,6 @@ from sleepfm.training.physiology import NAMES
 from sleepfm.training.recipe import BODY
 from sleepfm.training.task import Run
 
-WARM_UP = 10
-
 
 def noise(count: int) -> ClipSet:
     """Draw clips with all slots, with regression targets."""
@@ -50,10 +48,10 @@ def noise(count: int) -> ClipSet:
     return ClipSet([recording], CONTRACT, CONTRACT.modalities, targets=targets)
 
 
-def step_seconds(clips: ClipSet, batch: int, steps: int, run: Run, graphs: bool) -> float:
+def step_seconds(clips: ClipSet, args: argparse.Namespace, run: Run, graphs: bool) -> float:
     """Return the mean duration of a training step, in seconds."""
-    epoch_clips = batch * (steps + WARM_UP)
-    recipe = replace(BODY, batch_size=batch, epoch_clips=epoch_clips)
+    epoch_clips = args.batch * (args.steps + args.warm_up)
+    recipe = replace(BODY, batch_size=args.batch, epoch_clips=epoch_clips)
     task = Contrastive("leave-one-out", CONTRACT.modalities, CONTRACT, recipe, clips, {})
     assert clips.targets is not None
     task.add_regression(clips.targets)
@@ -65,7 +63,7 @@ def step_seconds(clips: ClipSet, batch: int, steps: int, run: Run, graphs: bool)
     average = Average(task, recipe.average)
     started = 0.0
     for number, loaded in enumerate(run.batches(clips, of_epoch(clips, recipe, 0))):
-        if number == WARM_UP:
+        if number == args.warm_up:
             synchronize(run)
             started = time.perf_counter()
         optimizer.zero_grad(set_to_none=True)
@@ -78,7 +76,7 @@ def step_seconds(clips: ClipSet, batch: int, steps: int, run: Run, graphs: bool)
         task.constrain()
         average.update(task, number)
     synchronize(run)
-    return (time.perf_counter() - started) / steps
+    return (time.perf_counter() - started) / args.steps
 
 
 def synchronize(run: Run) -> None:
@@ -93,7 +91,8 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--clips", type=int, default=16_384)
     parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=60, help="timed steps")
+    parser.add_argument("--warm-up", type=int, default=10, help="steps before these")
     args = parser.parse_args()
     gpu = args.device == "cuda"
     name = torch.cuda.get_device_name() if gpu else args.device
@@ -103,7 +102,7 @@ def main() -> None:
     for dtype in (torch.float32, torch.bfloat16) if gpu else (torch.float32,):
         for graphs in (False, True) if gpu else (False,):
             run = Run(torch.device(args.device), dtype)
-            seconds = step_seconds(clips, args.batch, args.steps, run, graphs)
+            seconds = step_seconds(clips, args, run, graphs)
             kind = str(dtype).removeprefix("torch.")
             print(
                 f"| {kind} | {'yes' if graphs else 'no'} | {1000 * seconds:.1f} "

@@ -25,11 +25,13 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--rows", type=int, action="append", help=f"default: {SIZES}")
     parser.add_argument("--recall", default="0.99")
+    parser.add_argument("--queries", default="400", help="with a warm page cache")
     args = parser.parse_args()
     sizes = args.rows or list(SIZES)
     for rows in sizes:
         words = [sys.executable, str(Path(__file__).with_name("scale.py"))]
         words += ["--folder", str(args.folder), "--rows", str(rows), "--recall", args.recall]
+        words += ["--queries", args.queries]
         subprocess.run(words, check=True, stdout=sys.stderr)
     rows = [figures(args.folder / str(size), size) for size in sizes]
     (args.folder / "growth.md").write_text(table(rows))

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.clips <= NIGHT:
         parser.error(f"--clips must exceed {NIGHT}, the clips of one subject, who is excluded")
+    if not all(map(find_spec, ("pymilvus", "milvus_lite", "sqlglot"))):
+        parser.error("milvus-lite is not installed: pip install 'sleepfm-index[milvus]'")
     print(machine())
     with tempfile.TemporaryDirectory() as folder:
         store, uri = Path(folder) / "store", f"{folder}/milvus.db"

@@ -1,6 +1,6 @@
 """Time from an EDF file to a committed store for one night, compared with the authors' steps.
 
-    python benchmarks/night.py [--hours 8] [--repeat 3] [--threads N]
+    python benchmarks/night.py [--hours 8] [--repeat 3] [--threads N] [--rates uniform-200-Hz]
 
 A simulated night of 13 channels is written twice: all channels at 200 Hz, and at 512, 256, 25 and
 3 Hz. Both methods encode it with the same weights under the authors' contract (whole-record FFT
@@ -157,6 +157,7 @@ class _Files:
 
 
 WAYS = {"ours": ours, "theirs": theirs}
+RATES = ("uniform-200-Hz", "mixed-rates")
 
 
 def one(way: str, night: Path, threads: int, repeat: int) -> None:
@@ -223,6 +224,7 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=8)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--threads", type=int, default=cores())
+    parser.add_argument("--rates", nargs="+", choices=RATES, default=RATES, help="default: both")
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--night", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -233,7 +235,7 @@ def main() -> None:
           f"{args.hours:g} h, 13 channels, {args.repeat} runs")  # fmt: skip
     with tempfile.TemporaryDirectory() as name:
         authors_weights().save(Path(name) / "bench.safetensors")
-        for kind in ("uniform-200-Hz", "mixed-rates"):
+        for kind in args.rates:
             night = Path(name) / f"{kind}.edf"
             write_night(night, args.hours, kind.startswith("uniform"))
             compare(night, args)

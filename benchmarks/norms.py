@@ -1,6 +1,6 @@
 """Validation metrics with running and with recomputed batch-norm statistics.
 
-    python benchmarks/norms.py [--recipe short] [--epochs 3] [--hours 0.5]
+    python benchmarks/norms.py [--recipe short] [--epochs 3] [--hours 0.5] [--batch-size 32]
 
 A model is trained on simulated nights at 64 Hz, which is fast, and validated in both ways after
 every epoch. Spread is the mean squared distance of the validation clips' unit vectors from their
@@ -63,8 +63,11 @@ def main() -> None:
     parser.add_argument("--recipe", choices=RECIPES, default="short")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--hours", type=float, default=0.5)
+    parser.add_argument("--batch-size", type=int, default=32)
     args = parser.parse_args()
-    recipe = replace(RECIPES[args.recipe], epochs=args.epochs, batch_size=32, crop_s=None)
+    recipe = replace(
+        RECIPES[args.recipe], epochs=args.epochs, batch_size=args.batch_size, crop_s=None
+    )
     print(f"{machine()}, torch {torch.__version__}")
     with tempfile.TemporaryDirectory() as name, mock.patch.object(loop, "measure_norms", twice):
         nights = simulate_cohort(Path(name) / "nights", subjects=7, hours=args.hours)

@@ -1,6 +1,6 @@
 """The paper's retrieval protocol: 90,000 candidates, six ordered pairs, three leave-one-out ones.
 
-    python benchmarks/protocol.py [--candidates 90000] [--threads 2]
+    python benchmarks/protocol.py [--candidates 90000] [--threads 2] [--side 4096]
 
 Measures the wall time of all nine directions, and compares it with:
 
@@ -26,6 +26,8 @@ from machine import machine
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "index")]
 DIRECTIONS = 9
+SINGLE = 200
+"""Queries that FAISS answers one by one."""
 
 
 def main() -> None:
@@ -33,6 +35,7 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=90_000)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--queries", type=int, default=1000, help="queries of the slow methods")
+    parser.add_argument("--side", type=int, default=4096, help="of the matrices that give the peak")
     args = parser.parse_args()
     from threadpoolctl import threadpool_limits
 
@@ -43,12 +46,12 @@ def main() -> None:
     vectors = {m: drawn.rows(n, m).astype(np.float32) for m in MODALITIES}
     print(f"{machine()}; {args.threads} threads; {n:,} candidates, {DIRECTIONS} directions")
     with threadpool_limits(args.threads):
-        before = peak()
+        before = peak(args.side)
     start = time.perf_counter()
     ranks = shared_ranks(vectors, threads=args.threads)
     seconds = time.perf_counter() - start
     with threadpool_limits(args.threads):
-        after = peak()
+        after = peak(args.side)
         flops = 3 * 2 * 512 * n**2
         best = max(before, after)
         print(f"peak of matrix products: {before / 1e9:.0f} and {after / 1e9:.0f} GFLOP/s")
@@ -61,18 +64,18 @@ def main() -> None:
         some = a[: args.queries]
         for name, work in (
             ("numpy argsort", lambda: by_argsort(some, b)),
-            ("FAISS flat at its default, 1 query a call", lambda: by_faiss(some[:200], b, 1)),
+            ("FAISS flat at its default, 1 query a call", lambda: by_faiss(some[:SINGLE], b, 1)),
             ("FAISS flat at its default, all at once", lambda: by_faiss(some, b, len(some))),
         ):
-            count = 200 if "1 query" in name else len(some)
+            count = min(SINGLE, len(some)) if "1 query" in name else len(some)
             found = timed(work) / count * n * DIRECTIONS
             print(f"{name}: {found:.0f} s for all (scaled), {found / seconds:.1f} times ours")
 
 
-def peak() -> float:
-    """Return the best speed of a large float32 matrix product, in FLOP/s."""
-    a = np.random.default_rng(0).standard_normal((4096, 4096), np.float32)
-    return 2 * 4096**3 / min(timed(lambda: a @ a) for _ in range(5))
+def peak(side: int) -> float:
+    """Return the best speed of a float32 product of square matrices, in FLOP/s."""
+    a = np.random.default_rng(0).standard_normal((side, side), np.float32)
+    return 2 * side**3 / min(timed(lambda: a @ a) for _ in range(5))
 
 
 def timed(work: Callable[[], object]) -> float:

@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
@@ -101,8 +102,10 @@ def main() -> None:
     print(f"{machine()}; {total:,} clips, {columns} columns and the subject's")
     print("rows a group   MB of metadata   ten hits, ms   a night's clip ids, ms   full scan, ms")
     for group in GROUPS:
-        segments.ROW_GROUP = group  # type: ignore[misc]
-        with tempfile.TemporaryDirectory() as name:
+        with (
+            tempfile.TemporaryDirectory() as name,
+            mock.patch.object(segments, "ROW_GROUP", group),
+        ):
             path = Path(name) / "store"
             with Writer(path, WEIGHTS, ROBUST) as writer:
                 for number in range(SEGMENTS):

@@ -15,8 +15,6 @@ from memory import anonymous_mb, drop, read
 
 import sleepfm_index
 
-WARM, COLD, TRUTH = 400, 60, 200
-"""Numbers of queries with a warm and with a cold page cache, and of queries for the recall."""
 FILTERS = (0.5, 0.05, 0.001)
 """Shares of the clips that the filters keep."""
 
@@ -117,15 +115,15 @@ def warm(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     for path in (folder / "store" / "indexes").iterdir():
         read(path)
     with sleepfm_index.open(folder / "store") as store:
-        clips = query_clips(store, 2 * WARM, 1)
+        clips = query_clips(store, 2 * args.queries, 1)
         vectors = store.vectors.of(clips, "ecg")[0]
         search = lambda at: store.find("bas", vectors[at : at + 1], 10)  # noqa: E731
         whole = lambda at: store.query("ecg", to="bas", clip=int(clips[at]))  # noqa: E731
         for work in (search, whole):
-            timed(work, range(WARM))  # fills the page cache
+            timed(work, range(args.queries))  # fills the page cache
         return {
-            "search_ms": spread_ms(timed(search, range(WARM))),
-            "query_ms": spread_ms(timed(whole, range(WARM))),
+            "search_ms": spread_ms(timed(search, range(args.queries))),
+            "query_ms": spread_ms(timed(whole, range(args.queries))),
             "anonymous_mb": anonymous_mb(os.getpid()),
         }
 
@@ -136,7 +134,7 @@ def cold(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     Pages that this process has mapped stay in memory: of the lists, those of earlier queries.
     """
     with sleepfm_index.open(folder / "store") as store:
-        clips = query_clips(store, 2 * COLD, 2)
+        clips = query_clips(store, 2 * args.cold, 2)
         searched, asked = np.array_split(clips, 2)
         vectors = store.vectors.of(searched, "ecg")[0]
         store.query("ecg", to="bas", clip=int(searched[0]))
@@ -157,7 +155,7 @@ def recall(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     from sleepfm_index.indexing.calibration import clustered
 
     with sleepfm_index.open(folder / "store") as store:
-        clips = query_clips(store, TRUTH, 3)
+        clips = query_clips(store, args.queries // 2, 3)
         vectors = store.vectors.of(clips, "ecg")[0]
         exact = store.find("bas", vectors, 10, exact=True)
         found = store.find("bas", vectors, 10)
@@ -167,7 +165,7 @@ def recall(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def batch(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """Time queries with a whole night at once and one by one, and with 4,000 clips at once."""
+    """Time queries with a whole night at once and one by one, and with many clips at once."""
     with sleepfm_index.open(folder / "store") as store:
         night = store.metadata.clip_ids("recording_id = 'night-000003'")
         for _ in range(2):
@@ -175,7 +173,7 @@ def batch(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
             start = time.perf_counter()
             rows = store.query_many("ecg", to="bas", recording="night-000003").read_all()
             together = time.perf_counter() - start
-        clips = query_clips(store, 4000, 4)
+        clips = query_clips(store, 10 * args.queries, 4)
         start = time.perf_counter()
         store.query_many("ecg", to="bas", clips=clips, exclude="none").read_all()
         many = time.perf_counter() - start

@@ -1,7 +1,7 @@
 """Take the screenshots of README and docs/explore.md, from the store of `make demo`.
 
 python benchmarks/screenshots.py                              sleepfm-demo/store
-python benchmarks/screenshots.py --store other/store
+python benchmarks/screenshots.py --store other/store --clip 17 --out pictures
 """
 
 from __future__ import annotations
@@ -19,16 +19,20 @@ from PIL import Image
 from sleepfm_index.explore.server import Explorer
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
-CLIP = 420
+NAMES = ("explore", "explore-dark", "explore-phone", "explore-lasso")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--store", type=Path, default=Path("sleepfm-demo/store"))
+    parser.add_argument("--clip", type=int, default=420)
+    parser.add_argument("--out", type=Path, default=IMAGES, help="folder of the pictures")
+    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, help="default: all")
     args = parser.parse_args()
     if not args.store.exists():
         sys.exit(f"there is no store at {args.store}; make one: make demo")
-    IMAGES.mkdir(exist_ok=True)
+    args.out.mkdir(exist_ok=True)
+    clip = f"clip={args.clip}"
     with Explorer(args.store, port=0) as explorer, chromium() as context:
 
         def opened(view: str, width: int, scheme: str) -> Any:
@@ -41,21 +45,19 @@ def main() -> None:
             page.wait_for_timeout(600)
             return page
 
-        page = opened(f"clip={CLIP}", 1280, "light")
-        keep(page, "explore")
-        page.close()
-        page = opened(f"clip={CLIP}&by=subject_id&ask=ecg&span=120&on=ecg", 1280, "dark")
-        keep(page, "explore-dark")
-        page.close()
-        page = opened(f"clip={CLIP}", 390, "light")
-        page.set_viewport_size({"width": 390, "height": 1500})
-        page.wait_for_timeout(600)
-        keep(page, "explore-phone", whole=False)
-        page.close()
-        page = opened(f"clip={CLIP}", 1280, "light")
-        lasso(page)
-        page.wait_for_timeout(600)
-        keep(page, "explore-lasso", whole=False)
+        for name in args.only:
+            if name == "explore-dark":
+                page = opened(f"{clip}&by=subject_id&ask=ecg&span=120&on=ecg", 1280, "dark")
+            else:
+                page = opened(clip, 390 if name == "explore-phone" else 1280, "light")
+            if name == "explore-phone":
+                page.set_viewport_size({"width": 390, "height": 1500})
+                page.wait_for_timeout(600)
+            elif name == "explore-lasso":
+                lasso(page)
+                page.wait_for_timeout(600)
+            keep(page, args.out / f"{name}.png", whole=name in ("explore", "explore-dark"))
+            page.close()
 
 
 def lasso(page: Any) -> None:
@@ -74,12 +76,11 @@ def lasso(page: Any) -> None:
     page.wait_for_selector(".panel tbody tr")
 
 
-def keep(page: Any, name: str, *, whole: bool = True) -> None:
+def keep(page: Any, file: Path, *, whole: bool = True) -> None:
     """Write a picture with at most 128 colours, a third of the size."""
     shot = Image.open(io.BytesIO(page.screenshot(full_page=whole))).convert("RGB")
-    file = IMAGES / f"{name}.png"
     shot.quantize(128, dither=Image.Dither.NONE).save(file, optimize=True)
-    print(f"{file.relative_to(Path.cwd())}: {file.stat().st_size / 1000:.0f} kB")
+    print(f"{file}: {file.stat().st_size / 1000:.0f} kB")
 
 
 if __name__ == "__main__":

@@ -45,6 +45,11 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=1500, help="seconds for one engine")
     parser.add_argument("--build", action="store_true", help="only build the indexes")
     args = parser.parse_args()
+    if not args.peers.exists() and not set(args.engine or PEERS) <= set(OURS):
+        parser.error(
+            f"the other libraries are not installed, there is no {args.peers}: make peers; or "
+            "measure only ours: --engine ours"
+        )
     folder = args.folder / str(args.rows)
     folder.mkdir(parents=True, exist_ok=True)
     draw(folder, args.rows)

@@ -3,6 +3,7 @@
     python benchmarks/store.py                       10^4, 10^5 and 10^6 clips
     python benchmarks/store.py --clips 10000000      needs 10 GB of disk per modality
     python benchmarks/store.py --segments 14000      commits to a store of that many segments
+    python benchmarks/store.py --clips 500 --segments 3 --append 20    shows that it runs
 
 Vectors are drawn at random.
 """
@@ -37,7 +38,8 @@ from sleepfm_index.storage.writer import Writer
 WEIGHTS = WeightsIdentity("drawn", "0" * 64, False, "drawn at random")
 NIGHT = 960
 """Clips of a night of 8 h."""
-RECORDINGS = 40
+RECORDINGS, LARGE_RECORDINGS = 40, 5
+"""Recordings of a night or less that are appended, and of more."""
 
 _OPEN = """
 import json, sys, time
@@ -112,13 +114,14 @@ def plain(folder: Path, size: int) -> float:
     return seconds
 
 
-def append(folder: Path) -> None:
+def append(folder: Path, sizes: list[int]) -> None:
     """Time the appending of recordings, compared with a plain write of as many bytes."""
-    print(f"\nappending {RECORDINGS} recordings, each its own commit, each against a plain write")
+    print("\nappending recordings, each its own commit, each compared with a plain write")
     print(
         f"{'clips':>9s} {'MB':>7s} {'clips/s':>9s} {'MB/s':>7s} {'plain MB/s':>11s} {'share':>7s}"
     )
-    for clips, count in ((NIGHT, RECORDINGS), (100_000, 5)):
+    for clips in sizes:
+        count = RECORDINGS if clips <= NIGHT else LARGE_RECORDINGS
         ours, theirs, size = [], [], 0
         with Writer(folder / "append", WEIGHTS, ROBUST) as writer:
             for number in range(count):
@@ -199,7 +202,8 @@ def many_segments(folder: Path, count: int) -> None:
             writer.append(data)
             seconds.append(time.perf_counter() - start)
     start = time.perf_counter()
-    Writer(path, WEIGHTS, ROBUST).__enter__().__exit__()
+    with Writer(path, WEIGHTS, ROBUST):
+        pass
     reopened = time.perf_counter() - start
     size = (path / "manifest.json").stat().st_size
     print(
@@ -214,11 +218,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clips", type=int, action="append", help="clips of the stores to open")
     parser.add_argument("--segments", type=int, default=14_000)
+    parser.add_argument("--append", type=int, action="append", help="clips of appended recordings")
     parser.add_argument("--folder", type=Path, help="write temporary files here")
     args = parser.parse_args()
     print(machine())
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-        append(Path(folder))
+        append(Path(folder), args.append or [NIGHT, 100_000])
         many_segments(Path(folder), args.segments)
         opening(Path(folder), args.clips or [10**4, 10**5, 10**6])
 

@@ -1,6 +1,7 @@
 """Pretraining speed in clips per second: this project and the authors' code.
 
     python benchmarks/train.py [--steps 4] [--threads 2] [--device cpu]
+    python benchmarks/train.py --steps 1 --batch-size 2       shows that it runs
 
 Both train the same encoders leave-one-out on the same drawn clips, each in its own process; reading
 the clips counts, the first step does not. The authors' method: one .npy file per clip, torch's
@@ -38,7 +39,7 @@ from sleepfm.training.batches import ClipSet, in_order
 from sleepfm.training.clipcache import CachedRecording, stored_dtype
 from sleepfm.training.objectives import contrast
 from sleepfm.training.pretrain import Contrastive
-from sleepfm.training.recipe import AUTHORS, SHORT
+from sleepfm.training.recipe import AUTHORS, SHORT, Recipe
 from sleepfm.training.task import Run, choose_precision
 
 CHANNELS = {m: len(ROBUST.slots_of(m)) for m in ROBUST.modalities}
@@ -106,7 +107,7 @@ class Stopwatch:
         }
 
 
-def theirs(folder: Path, device: torch.device, workers: int) -> dict[str, object]:
+def theirs(folder: Path, device: torch.device, args: argparse.Namespace) -> dict[str, object]:
     """Time the authors' method."""
     fresh = initialise(ROBUST, ROBUST.modalities, 0)
     probe = torch.randn(1, CHANNELS["ecg"], ROBUST.clip_samples)
@@ -120,7 +121,7 @@ def theirs(folder: Path, device: torch.device, workers: int) -> dict[str, object
         parameters += network.train().to(device).parameters()
     optimizer = torch.optim.SGD(parameters, AUTHORS.lr, momentum=0.9)
     loader = torch.utils.data.DataLoader(
-        OneFileAClip(folder / "files"), AUTHORS.batch_size, shuffle=True, num_workers=workers
+        OneFileAClip(folder / "files"), size(AUTHORS, args), shuffle=True, num_workers=args.workers
     )
     watch = Stopwatch()
     for done, batch in enumerate(loader):
@@ -132,14 +133,14 @@ def theirs(folder: Path, device: torch.device, workers: int) -> dict[str, object
         optimizer.step()
         loss.item()  # their progress bar reads it every step, which waits for the device
         watch.step(done)
-    return {"precision": "float32", **watch.result(AUTHORS.batch_size)}
+    return {"precision": "float32", **watch.result(size(AUTHORS, args))}
 
 
-def ours(folder: Path, device: torch.device, workers: int) -> dict[str, object]:
+def ours(folder: Path, device: torch.device, args: argparse.Namespace) -> dict[str, object]:
     """Time the training loop of this project, by the rate in its log."""
     run = Run(device, choose_precision(device, "auto"))
     # whole clips, as the authors train on, so that both do the same work per clip
-    recipe = replace(SHORT, epochs=1, crop_s=None)
+    recipe = replace(SHORT, epochs=1, crop_s=None, batch_size=size(SHORT, args))
     modalities = ROBUST.modalities
     clips, valid = (
         ClipSet([cached(folder / name)], ROBUST, modalities) for name in ("clips", "valid")
@@ -161,14 +162,16 @@ def ours(folder: Path, device: torch.device, workers: int) -> dict[str, object]:
         **watch.result(recipe.batch_size),
         "waiting_for_data": log["waiting_for_data"],
     }
-    return found | ({"device_busy": busy(task, clips, run)} if device.type == "cuda" else {})
+    return found | (
+        {"device_busy": busy(task, clips, run, recipe)} if device.type == "cuda" else {}
+    )
 
 
-def busy(task: Contrastive, clips: ClipSet, run: Run) -> float:
+def busy(task: Contrastive, clips: ClipSet, run: Run, recipe: Recipe) -> float:
     """Return the share of time in which the GPU runs a kernel."""
     from torch.profiler import ProfilerActivity, profile
 
-    orders = in_order(clips, SHORT.batch_size)
+    orders = in_order(clips, recipe.batch_size)
     torch.cuda.synchronize()
     started = time.perf_counter()
     with profile(activities=[ProfilerActivity.CUDA]) as profiled:
@@ -181,15 +184,20 @@ def busy(task: Contrastive, clips: ClipSet, run: Run) -> float:
     return kernels / 1e6 / seconds
 
 
-def write(folder: Path, steps: int) -> None:
+def size(recipe: Recipe, args: argparse.Namespace) -> int:
+    """Return the batch size: that of --batch-size or of the recipe."""
+    return int(args.batch_size or recipe.batch_size)
+
+
+def write(folder: Path, args: argparse.Namespace) -> None:
     """Write the same noise as one file per clip and as caches."""
     draw = np.random.default_rng(0)
     (folder / "files").mkdir()
     channels = sum(CHANNELS.values())
-    for i in range((steps + 1) * AUTHORS.batch_size):
+    for i in range((args.steps + 1) * size(AUTHORS, args)):
         clip = draw.standard_normal((channels, ROBUST.clip_samples), np.float32)
         np.save(folder / "files" / f"{i:05d}.npy", clip)
-    sizes = {"clips": (steps + 1) * SHORT.batch_size, "valid": 2}
+    sizes = {"clips": (args.steps + 1) * size(SHORT, args), "valid": 2}
     for name, count in sizes.items():
         (folder / name).mkdir()
         for modality, slots in CHANNELS.items():
@@ -212,6 +220,9 @@ WAYS = {"theirs": theirs, "ours": ours}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--steps", type=int, default=4, help="timed steps; on a GPU 40 or more")
+    parser.add_argument(
+        "--batch-size", type=int, help="default: 32 of the authors, 64 of the recipe"
+    )
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--device", default="cpu")
     parser.add_argument(
@@ -222,13 +233,13 @@ def main() -> None:
     args = parser.parse_args()
     if args.way:
         torch.set_num_threads(args.threads)
-        print(json.dumps(WAYS[args.way](args.folder, choose_device(args.device), args.workers)))
+        print(json.dumps(WAYS[args.way](args.folder, choose_device(args.device), args)))
         return
     print(f"{machine()}, torch {torch.__version__}, device {args.device}")
     print(f"threads {args.threads}, counted steps {args.steps}, workers {args.workers}")
     found = {}
     with tempfile.TemporaryDirectory() as name:
-        write(Path(name), args.steps)
+        write(Path(name), args)
         for way in WAYS:
             before = os.getloadavg()[0]
             words = [sys.executable, __file__, *sys.argv[1:], "--way", way, "--folder", name]

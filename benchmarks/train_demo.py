@@ -134,6 +134,8 @@ def train(steps: Steps, args: argparse.Namespace, truths: dict[str, Path]) -> di
         common += ("--threads", args.threads)
     if args.epoch_clips:
         common += ("--epoch-clips", args.epoch_clips)
+    if args.batch_size:
+        common += ("--batch-size", args.batch_size)
     describe = {
         "train": f"simulated nights: {args.subjects} subjects x {args.hours:g} h, seed {args.seed}",
         "faint": f"simulated nights, {FAINT_SHARE:.0%} faint: {args.faint_subjects} subjects x "
@@ -255,6 +257,7 @@ def main() -> None:
         "--epochs", type=int, help="epochs of the further steps; default: from the recipe"
     )
     parser.add_argument("--epoch-clips", type=int, help="default: from the recipe")
+    parser.add_argument("--batch-size", type=int, help="default: from the recipe")
     parser.add_argument(
         "--physiology", type=float, help="its weight with leave-one-out; default: from the recipe"
     )

@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Collection
 from itertools import permutations
 from pathlib import Path
 from typing import Any
 
+import needs
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,10 +39,13 @@ def measure(
     folder: Path, name: str, each: int, cache: Path, slots: Collection[str] = ()
 ) -> dict[str, Any]:
     """Print the tables of one set of weights, and return their values."""
+    known_truth = folder / "truth.parquet"
+    if not known_truth.exists():
+        sys.exit(f"there is no {known_truth}: sleepfm-index simulate {folder} --truth makes one")
+    truth = read_truth(known_truth)
     weights = load_weights(name)
     encoder = Encoder(weights, "cpu", backend="auto")
     recordings = prepare_clips([folder], cache, weights.contract).recordings
-    truth = read_truth(folder / "truth.parquet")
 
     def only(signals: NDArray[np.float32], modality: str) -> NDArray[np.float32]:
         names = weights.contract.slots_of(modality)
@@ -109,4 +114,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    needs.run(main)

@@ -1,13 +1,15 @@
 """Fit the base rates of simulated hypnograms, so that cycles do not change averages over a night.
 
-    python experiments/fit_cycles.py
+    python experiments/fit_cycles.py [--rounds 40] [--nights 300]
 
 Stage probabilities are propagated through nights of 7.5 h with cycle lengths as drawn by the
 simulator, and each rate is scaled by target over actual rate until both agree. Prints ``BASE`` of
-``sleepfm/simulate/hypnogram.py``, the share of each stage, and properties of 300 simulated nights.
+``sleepfm/simulate/hypnogram.py``, the share of each stage, and properties of simulated nights.
 """
 
 from __future__ import annotations
+
+import argparse
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +31,6 @@ from sleepfm.simulate.hypnogram import (
 )
 
 LENGTHS = np.clip(norm.ppf((np.arange(9) + 0.5) / 9, *CYCLE_MIN), *CYCLE_BOUNDS_MIN)
-ROUNDS = 40
 GAP_EPOCHS, LEAST_EPOCHS = 30, 10
 """REM episodes include gaps below 15 min, and have at least 5 min of REM."""
 
@@ -58,9 +59,13 @@ def describe(nights: NDArray[np.int8]) -> None:
 
 def main() -> None:
     """Fit, and print."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=40, help="of the fit")
+    parser.add_argument("--nights", type=int, default=300, help="to describe")
+    args = parser.parse_args()
     target = TRANSITION / TRANSITION.sum(axis=1, keepdims=True)
     base = target.copy()
-    for _ in range(ROUNDS):
+    for _ in range(args.rounds):
         rates = np.stack([transition_rates(NIGHT_EPOCHS, c, base) for c in LENGTHS], axis=1)
         share = np.tile(FIRST_STAGE / FIRST_STAGE.sum(), (len(LENGTHS), 1))
         transitions = np.zeros_like(base)
@@ -74,7 +79,7 @@ def main() -> None:
     print(np.array2string(base, precision=7, suppress_small=True, separator=", "))
     print({name: round(float(x), 4) for name, x in zip(STAGES, occupied, strict=True)})
     rng = np.random.default_rng(0)
-    describe(np.stack([draw_hypnogram(rng, NIGHT_EPOCHS) for _ in range(300)]))
+    describe(np.stack([draw_hypnogram(rng, NIGHT_EPOCHS) for _ in range(args.nights)]))
     print(
         "largest difference:",
         np.abs(transitions / transitions.sum(axis=1, keepdims=True) - target).max(),

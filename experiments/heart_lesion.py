@@ -24,6 +24,7 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
+import needs
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -167,4 +168,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    needs.run(main)

@@ -12,11 +12,12 @@ differ from the median of nine neighbours by more than 20 %, are excluded.
 from __future__ import annotations
 
 import argparse
+import sys
 import warnings
 from pathlib import Path
 
+import needs
 import numpy as np
-import wfdb
 from numpy.typing import NDArray
 from scipy.ndimage import median_filter
 from scipy.signal import butter, find_peaks, resample_poly, sosfiltfilt
@@ -29,6 +30,11 @@ from sleepfm.recordings.recording import Channel
 from sleepfm.simulate.truth import interval_statistics
 from sleepfm_index.evaluation.models.plain_features import detect_beats
 from sleepfm_index.truth import write_truth
+
+try:
+    import wfdb
+except ImportError:
+    sys.exit("measure_truth.py needs wfdb: pip install 'sleepfm-index[wfdb]'")
 
 Floats = NDArray[np.float64]
 
@@ -88,11 +94,7 @@ def beats_of(file: RecordingFile, ecg: Channel) -> Floats:
     marks = file.path.with_suffix(".atr")
     if marks.exists():
         notes = wfdb.rdann(str(marks.with_suffix("")), "atr")
-        beats = [
-            s
-            for s, kind in zip(notes.sample, notes.symbol, strict=True)
-            if kind in "NLRBAaJSVrFejnE/fQ"
-        ]
+        beats = [s for s, kind in zip(notes.sample, notes.symbol, strict=True) if kind in _BEATS]
         return np.asarray(beats, np.float64) / ecg.sample_rate
     values = np.nan_to_num(ecg.read().astype(np.float64))
     return detect_beats(values, ecg.sample_rate)
@@ -129,4 +131,4 @@ def breaths_of(channel: Channel, clips: int) -> tuple[Floats, Floats, Floats]:
 
 
 if __name__ == "__main__":
-    main()
+    needs.run(main)

@@ -65,7 +65,7 @@ PRIVATE: Final = {"bas": ("tone", "sleep_depth"), "ecg": ("rr_sd_s",), "resp": (
 EOG, R-R variability in the ECG, movement in the belts."""
 COHORTS: Final = {"start": 1, "train": 11, "test": 4242}
 """Seed of each simulated cohort: of the warm start, of the arms, and to test."""
-PASSING: Final = ("folder", "minutes", "seeds", "threads", "workers", "nice")
+PASSING: Final = ("folder", "arms", "minutes", "seeds", "threads", "workers", "nice")
 """Options that may differ when a study is continued."""
 
 
@@ -329,6 +329,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--together", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--arms", nargs="+", choices=[a.name for a in ARMS], help="default: all")
     parser.add_argument("--threads", type=int, help="default: all cores")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--workers", type=int, default=1, help="processes that simulate")
@@ -346,6 +347,7 @@ def main() -> None:
         (arm, seed)
         for seed in range(args.seeds)
         for arm in sorted(ARMS, key=lambda arm: not arm.primary)
+        if args.arms is None or arm.name in args.arms
     ]
     runs = [study.measured(*one) for one in wanted if study.file(*one).exists()]
     sizes = vars(args) | {"arms": len(ARMS), "start": study.start_name}

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from matplotlib.figure import Figure
 from scipy.stats import t as student
 
 from sleepfm_index.evaluation.figures.style import PALETTE, save
 from sleepfm_index.evaluation.metrics.intervals import holm
+
+try:
+    from matplotlib.figure import Figure
+except ImportError:
+    sys.exit("the figures need matplotlib: pip install 'sleepfm-index[eval]'")
 
 Runs = list[dict[str, Any]]
 PLAIN: Final = "leave-one-out"
@@ -114,7 +119,8 @@ def draw(question: str, runs: Runs) -> Any:
     """
     figure = Figure(figsize=(7.0, 4.4), layout="constrained")
     ax = figure.subplots()
-    points = _points(question, runs)
+    # few clips of few people leave a measure without a value
+    points = [point for point in _points(question, runs) if np.isfinite(point[1])]
     labels = list(dict.fromkeys(label for label, *_ in points))
     for label, value, low, high, seed in points:
         x = labels.index(label) + 0.08 * (seed - 1)
@@ -130,7 +136,7 @@ def draw(question: str, runs: Runs) -> Any:
     ax.set_xticks(range(len(labels)), labels, rotation=25, ha="right", fontsize="small")
     ax.set_title(TITLES[question], fontsize="medium", loc="left")
     ax.set_ylabel("R² of private truth" if question == "sharing" else "recall@10")
-    lines = _references(question, runs) if points else []
+    lines = [line for line in _references(question, runs) if points and np.isfinite(line[1])]
     top = max((*(high for *_, high, _ in points), *(line[1] for line in lines)), default=0.0)
     ax.set_ylim(0, 1.1 * top if top else 1.0)
     if points:

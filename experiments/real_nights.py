@@ -42,6 +42,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import needs
 import numpy as np
 from numpy.typing import NDArray
 from plain_features import CanonicalCorrelation, features
@@ -343,4 +344,4 @@ def _untrained(contract: Contract, name: str) -> Weights:
 
 
 if __name__ == "__main__":
-    main()
+    needs.run(main)

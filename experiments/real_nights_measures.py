@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
@@ -10,12 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
-from sklearn.linear_model import LogisticRegression, RidgeCV
-from sklearn.metrics import roc_auc_score
 
 from sleepfm.contract import BODY
 from sleepfm.stages import SCORED
 from sleepfm.training.clipcache import CachedRecording
+
+try:
+    from sklearn.linear_model import LogisticRegression, RidgeCV
+    from sklearn.metrics import roc_auc_score
+except ImportError:
+    sys.exit("real nights are measured with scikit-learn: pip install 'sleepfm-index[eval]'")
 
 Floats = NDArray[np.floating]
 

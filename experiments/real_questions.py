@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import needs
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -280,6 +281,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="default: all cores")
     parser.add_argument("--nice", type=int, default=19, help="19: the lowest priority")
     parser.add_argument("--out", type=Path, help="write the measures per person as JSON")
+    parser.set_defaults(truth=None)  # of real_nights.read
     args = parser.parse_args()
     os.nice(args.nice)
     if args.threads:
@@ -302,4 +304,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    needs.run(main)

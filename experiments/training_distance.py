@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import needs
 import numpy as np
 from numpy.typing import NDArray
 from real_eeg import clips_of, read_night
@@ -60,13 +61,14 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="for the simulated nights")
     parser.add_argument("--people", type=int, default=100, help="simulated training people")
     parser.add_argument("--further", type=int, default=60, help="simulated people to compare")
+    parser.add_argument("--minutes", type=float, default=10.0, help="of each simulated night")
     parser.add_argument("--slpdb", type=Path, help="folder of recordings")
     parser.add_argument("--channels", type=Path, help="channels file of slpdb")
     parser.add_argument("--mgh", type=Path, help="folder of recordings")
     parser.add_argument("--ucddb", type=Path, help="folder of .npz files")
     args = parser.parse_args()
-    training = simulated(args.folder / "own", args.people, seed=101)
-    further = simulated(args.folder / "further", args.further, seed=202)
+    training = simulated(args.folder / "own", args.people, args.minutes, seed=101)
+    further = simulated(args.folder / "further", args.further, args.minutes, seed=202)
     shaping, _ = choose_people(path.stem for path in training)
     clips = ((path.stem, cut(path).signals) for path in training)
     distribution = measure_distribution(ROBUST, clips, shaping)
@@ -76,10 +78,10 @@ def main() -> None:
         report(case, distribution)
 
 
-def simulated(folder: Path, people: int, seed: int) -> list[Path]:
-    """Simulate ten minutes from anywhere in the night of each person, unless the folder exists."""
+def simulated(folder: Path, people: int, minutes: float, seed: int) -> list[Path]:
+    """Simulate some minutes from anywhere in the night of each person, unless the folder exists."""
     if not folder.exists():
-        simulate_cohort(folder, subjects=people, hours=1 / 6, seed=seed, excerpts=True)
+        simulate_cohort(folder, subjects=people, hours=minutes / 60, seed=seed, excerpts=True)
     return sorted(folder.glob("*.edf"))[:people]
 
 
@@ -195,4 +197,4 @@ def report(case: Case, distribution: TrainingDistribution) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    needs.run(main)

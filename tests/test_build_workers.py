@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
 from nights import COARSE, write_night
@@ -102,7 +103,7 @@ def test_one_name_or_one_content_twice_is_found_by_any_number(cohort: Path, tmp_
             (o.status, o.reason[:9])
             for o in sleepfm_index.build(tmp_path / str(n), folders, workers=n, **OPTIONS).outcomes
         ]
-        for n in (1, 3)
+        for n in (1, 2)
     ]
     assert found[0] == found[1] == [("added", ""), ("already there", ""), ("failed", "another r")]
 
@@ -234,10 +235,8 @@ def test_the_log_holds_every_recording_and_the_whole(
     folder.mkdir()
     (folder / "bad.edf").write_bytes(b"no recording")
     (folder / "good.edf").write_bytes((cohort / "night-1.edf").read_bytes())
-    command = [sys.executable, "-m", "sleepfm_cli.main", "build", str(folder)]
-    command += ["--store", str(tmp_path / "s"), "--log-json", str(log), "--backend", "torch"]
-    command += ["--weights", str(weights)]
-    done = subprocess.run(command, capture_output=True, timeout=300)
+    words = ("build", folder, "--log-json", log, "--backend", "torch", "--weights", weights)
+    done = commands.run(*words, "--store", tmp_path / "s")
     assert done.returncode == 0
     said = done.stderr.decode()
     assert said.count("failed: bad.edf:") == 1
@@ -247,8 +246,8 @@ def test_the_log_holds_every_recording_and_the_whole(
     assert (good["status"], good["recording_id"], good["clips"]) == ("added", "good", 2)
     assert set(good["seconds"]) == {"read", "cut", "encode", "commit"}
     assert (whole["event"], whole["added"], whole["failed"]) == ("build", 1, 1)
-    command += ["--ids", "hash", "--store", str(tmp_path / "t")]
-    subprocess.run(command, capture_output=True, timeout=300, check=True)
+    hashed = commands.run(*words, "--ids", "hash", "--store", tmp_path / "t")
+    assert hashed.returncode == 0
     assert b"good.edf" not in b"".join(log.read_bytes().splitlines()[3:])
 
 
