@@ -79,6 +79,8 @@ def _here(command: Sequence[object], options: Mapping[str, Any]) -> tuple[int, s
     """Run a command in this process if it is one of Python that is left alone until its end."""
     if isinstance(command, str) or command[0] != sys.executable or options.get("stdin"):
         return None
+    if command[1] == "-u":  # its output is read while it runs
+        return None
     status, out = _python([str(word) for word in command[1:]], options.get("env") or os.environ)
     if isinstance(status, str):
         print(status, file=sys.stderr)
