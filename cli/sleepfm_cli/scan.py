@@ -100,12 +100,17 @@ def _show(result: Scan, *, wide: bool) -> None:
         ordered = sorted(result.unmatched, key=lambda u: (not u.fix, -u.files, u.name))
         show_table(
             [
-                (u.name, u.files, u.fix.replace("--channels FILE with the line", "--channels:"))
+                (
+                    *(u.name, u.files),
+                    u.fix.replace("--channels FILE with the line", "--channels:") or "-",
+                )
                 for u in ordered[:_SHOWN]
             ],
             ("channel no slot took", "files", "to use it"),
             title="\nchannels",
         )
+        if not all(u.fix for u in ordered[:_SHOWN]):
+            say("-: no free slot goes by this name; --channels FILE can assign it, SLOT: channel")
         if len(ordered) > _SHOWN:
             say(f"... and {len(ordered) - _SHOWN} more names; --format json lists them all")
     say(f"{readable} of {len(result.files)} recordings can be built")
