@@ -6,7 +6,7 @@ import os
 import threading
 from functools import cache
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -21,11 +21,14 @@ from sleepfm_index.search.protocol import VectorIndex
 from sleepfm_index.search.searcher import Found, Searcher
 from sleepfm_index.search.selection import Selection
 from sleepfm_index.storage import private
+from sleepfm_index.storage.arrow_columns import aligned
 from sleepfm_index.storage.manifest import Manifest, read_manifest
-from sleepfm_index.storage.metadata import Metadata, aligned
 from sleepfm_index.storage.row_cache import ClipRows
 from sleepfm_index.storage.snapshots import snapshot_guard
 from sleepfm_index.storage.vectors import Vectors
+
+if TYPE_CHECKING:
+    from sleepfm_index.storage.metadata import Metadata
 
 
 class Reader:
@@ -252,6 +255,9 @@ class _Opened:
     def metadata(self) -> Metadata:
         with self._lock:
             if self._metadata is None:
+                # DuckDB; a query by clip id is answered without, and opens sooner
+                from sleepfm_index.storage.metadata import Metadata
+
                 limit_s = self._time_limit_s
                 self._metadata = Metadata(self._path, self._manifest, setting(), limit_s)
             return self._metadata

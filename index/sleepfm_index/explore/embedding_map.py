@@ -26,7 +26,7 @@ from sleepfm_index.query.no_hits import no_clip_meets
 from sleepfm_index.reader import Reader
 from sleepfm_index.runtime.threads import one_thread
 from sleepfm_index.schema import check_modality
-from sleepfm_index.storage.metadata import aligned, int64s
+from sleepfm_index.storage.arrow_columns import aligned, int64s
 from sleepfm_index.storage.quoting import quote_name
 from sleepfm_index.storage.vector_format import widen
 

@@ -17,7 +17,7 @@ from sleepfm_index.query.examples import ExampleVectors
 from sleepfm_index.query.question import Question, check_search
 from sleepfm_index.reader import Reader
 from sleepfm_index.schema import check_modality
-from sleepfm_index.storage.metadata import int64s
+from sleepfm_index.storage.arrow_columns import int64s
 from sleepfm_index.storage.quoting import quote_text
 from sleepfm_index.storage.vector_format import as_arrow, narrow
 

@@ -27,7 +27,7 @@ from sleepfm_index.evaluation.figures.signal_strips import (
 from sleepfm_index.explore.answers import Table
 from sleepfm_index.explore.uploads import UploadedFiles
 from sleepfm_index.reader import Reader
-from sleepfm_index.storage.metadata import numpy_of
+from sleepfm_index.storage.arrow_columns import numpy_of
 from sleepfm_index.storage.private import recording_file
 
 MAX_SECONDS: Final = 3600.0 * 24

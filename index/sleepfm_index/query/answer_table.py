@@ -7,7 +7,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sleepfm_index.query.question import Question
-from sleepfm_index.storage.metadata import int64s
+from sleepfm_index.storage.arrow_columns import int64s
 from sleepfm_index.storage.quoting import shown
 
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sleepfm_index.errors import QueryError
-from sleepfm_index.storage.metadata import numpy_of
+from sleepfm_index.storage.arrow_columns import numpy_of
 
 
 def read_clip_ids(file: Path) -> NDArray[np.int64]:

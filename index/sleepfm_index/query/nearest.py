@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sleepfm_index.query.spacing import spread_out
 from sleepfm_index.reader import Reader
 from sleepfm_index.search.exact import Hits, best_first, exact_scores
-from sleepfm_index.storage.metadata import numpy_of
+from sleepfm_index.storage.arrow_columns import numpy_of
 
 _MORE: Final = 4
 """Factor by which a spaced search fetches more than k hits, repeatedly if too few remain."""

@@ -21,7 +21,7 @@ from sleepfm_index.query.spans import Spans
 from sleepfm_index.reader import Reader
 from sleepfm_index.results import Result
 from sleepfm_index.search.selection import Selection
-from sleepfm_index.storage.metadata import int64s
+from sleepfm_index.storage.arrow_columns import int64s
 from sleepfm_index.storage.quoting import quote_text, shown
 
 MIN_CLIPS: Final = 10

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm_index.reader import Reader
-from sleepfm_index.storage.metadata import numpy_of
+from sleepfm_index.storage.arrow_columns import numpy_of
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from sleepfm_index.query.warping import Warped, warp
 from sleepfm_index.query.windows import Windows, all_windows, likely_windows
 from sleepfm_index.reader import Reader
 from sleepfm_index.results import Result
-from sleepfm_index.storage.metadata import int64s, numpy_of
+from sleepfm_index.storage.arrow_columns import int64s, numpy_of
 from sleepfm_index.storage.quoting import quote_text
 
 EXACT_BELOW: Final = 200_000

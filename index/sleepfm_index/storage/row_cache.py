@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pyarrow as pa
@@ -26,15 +26,18 @@ from sleepfm_index.errors import FormatError
 from sleepfm_index.runtime.threads import setting
 from sleepfm_index.schema import LATER_CLIP_COLUMNS, clip_schema
 from sleepfm_index.storage import paths
+from sleepfm_index.storage.arrow_columns import int64s, numpy_of
 from sleepfm_index.storage.arrow_files import mapped_batches
 from sleepfm_index.storage.files import Sink, publish_file
 from sleepfm_index.storage.manifest import Manifest, RowCacheEntry, as_ranges
-from sleepfm_index.storage.metadata import Metadata, int64s, numpy_of
 from sleepfm_index.storage.plain_files import check_plain
 from sleepfm_index.storage.readahead import Readahead
 from sleepfm_index.storage.row_pages import RowPages, request_rows
 from sleepfm_index.storage.segments import CLIPS, read_table
 from sleepfm_index.storage.snapshots import snapshot_guard
+
+if TYPE_CHECKING:
+    from sleepfm_index.storage.metadata import Metadata
 
 SPAN: Final = 1 << 19
 """Record batch ``i`` holds the clips whose ids lie in ``[i * SPAN, (i + 1) * SPAN)``."""
@@ -55,6 +58,8 @@ def write_rows(store: Path, manifest: Manifest) -> RowCacheEntry:
     manifest : Manifest
         The snapshot of the store.
     """
+    from sleepfm_index.storage.metadata import Metadata  # DuckDB; reading the cache needs none
+
     with closing(Metadata(store, manifest, setting())) as metadata:
 
         def content(sink: Sink) -> None:

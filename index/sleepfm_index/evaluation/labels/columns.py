@@ -14,7 +14,7 @@ from sleepfm_index.errors import QueryError
 from sleepfm_index.number_display import shortest_decimals
 from sleepfm_index.reader import Reader
 from sleepfm_index.schema import target_parts
-from sleepfm_index.storage.metadata import aligned, int64s, numpy_of
+from sleepfm_index.storage.arrow_columns import aligned, int64s, numpy_of
 from sleepfm_index.storage.quoting import quote_name
 
 

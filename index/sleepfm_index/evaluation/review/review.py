@@ -16,7 +16,7 @@ from sleepfm_index.evaluation.review.oddities import Odd, duplicates, flat, outl
 from sleepfm_index.query.answer_table import float64s
 from sleepfm_index.reader import Reader
 from sleepfm_index.results import Result
-from sleepfm_index.storage.metadata import int64s
+from sleepfm_index.storage.arrow_columns import int64s
 
 KINDS: Final = get_args(ReviewKind)
 TRUSTED: Final = 0.6
