@@ -1,5 +1,6 @@
 """The weights that come with the package."""
 
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import sleepfm_index
 from sleepfm.contract import BODY
 from sleepfm.encoders.inference import Encoder
 from sleepfm.encoders.load import load_weights
-from sleepfm.simulate import clip_truth, simulate_cohort
+from sleepfm.simulate import simulate_cohort
 from sleepfm.stages import SCORED
 from sleepfm.training.geometry import stage_auroc
 from sleepfm_index.building.preparation import Preparation
@@ -47,14 +48,14 @@ def test_they_are_the_default_and_find_a_clip_by_its_other_signals(tmp_path: Pat
 def decoded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float]]:
     """What a ridge regression reads off the vectors of 32 new simulated people."""
     nights = tmp_path_factory.mktemp("people")
-    known: list[dict[str, NDArray[np.float32]]] = []
+    known: list[Mapping[str, NDArray[np.float32]]] = []
     paths = simulate_cohort(
         nights,
         subjects=32,
         hours=0.1,
         seed=8888,
         excerpts=True,
-        known=lambda _, night: known.append(clip_truth(night)),
+        known=lambda _, truth: known.append(truth),
     )
     weights = load_weights("demo")
     encoder = Encoder(weights, "cpu", backend="auto")
