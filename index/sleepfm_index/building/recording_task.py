@@ -319,8 +319,9 @@ def refusal(
         return Outcome(file, "left out", f"{why}; {READMIT}")
     if recording_id in taken:
         error = QueryError(
-            f"another recording named {file.stem} is already in the store; rename this file, build "
-            "with --ids folder, or delete the other one first"
+            f"another recording named {file.stem} is already in the store; if this is the same one "
+            "with other signals or scoring, delete it and build with --readmit; else rename this "
+            "file or build with --ids folder"
         )
         return Outcome(file, "failed", str(error))
     return None
