@@ -129,7 +129,9 @@ def measure(
     if not stands_still:
         flat = complete & (high == low)
         result[0] = share(np.where(flat, sizes, 0))
-        for extreme, rail in ((high, high[complete].max()), (low, low[complete].min())):
+        rails = [(high, high[complete].max()), (low, low[complete].min())]
+        # if all complete seconds are flat at one value, there is one rail
+        for extreme, rail in rails[: 1 + (rails[0][1] != rails[1][1])]:
             clipped = _repeated(inside, rail, edges, broken | (extreme == rail))
             # a flat second is flat, not clipped
             result[1] += counted(clipped[~flat[np.searchsorted(edges, clipped, "right") - 1]])

@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -42,6 +42,7 @@ def recount(
     levels=st.integers(2, 40),
     gaps=st.integers(0, 3),
 )
+@example(seed=40, rate=4.0, clips=1, levels=2, gaps=1)  # highest and lowest value are the same
 def test_clipped_flat_and_missing_samples_are_those_of_a_recount(
     seed: int, rate: float, clips: int, levels: int, gaps: int
 ) -> None:

@@ -126,15 +126,17 @@ def simulate_cohort(
         folder.mkdir(parents=True, exist_ok=True)
         rows = _known_rows(folder / "subjects.csv", seed)
         paths = []
-        for done, written in enumerate(_written(plan, subjects, workers)):
-            if progress:
-                progress(done, subjects)
+        if progress:
+            progress(0, subjects)
+        for done, written in enumerate(_written(plan, subjects, workers), 1):
             for row, truth in written:
                 stem = row["recording_id"]
                 paths.append(folder / f"{stem}.edf")
                 rows[stem] = row
                 if known:
                     known(stem, truth)
+            if progress and done < subjects:
+                progress(done, subjects)
         with _replacing(folder / "subjects.csv") as temporary:
             _write_rows(temporary, rows)
     except OSError as error:
