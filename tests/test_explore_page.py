@@ -9,6 +9,7 @@ import re
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -322,6 +323,20 @@ def test_without_webgl_the_map_says_so_and_the_rest_works(open_page: Open) -> No
     page = open_page(whole=False, script=refusing)
     page.wait_for_selector("text=The map needs WebGL, which this browser does not offer")
     page.wait_for_selector(".columns .card")
+    strips_of(page, 50)
+    page.keyboard.press("ArrowRight")
+    strips_of(page, 51)
+
+
+def test_a_step_before_the_night_is_there_is_taken_when_it_is(
+    open_page: Open, context: playwright.BrowserContext
+) -> None:
+    def late(route: playwright.Route) -> None:
+        time.sleep(1)
+        route.continue_()
+
+    context.route("**/nights/*", late)
+    page = open_page(whole=False)
     strips_of(page, 50)
     page.keyboard.press("ArrowRight")
     strips_of(page, 51)

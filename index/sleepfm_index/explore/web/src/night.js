@@ -18,6 +18,7 @@ const LANES = [
 ];
 
 let parts = {};
+let waiting = 0; // steps that were asked for before the night was there
 let saturation = null; // { name, from, step, low, high }
 let bars = null; // { night, width, dark, nodes }: the bars of the stages, for the next drawing of the night
 let width = 900;
@@ -55,6 +56,7 @@ export function nightPane() {
     title();
   });
   on("clip-error", () => {
+    waiting = 0;
     parts.chart.classList.remove("loading");
     parts.chart.replaceChildren(blank("No night", "Choose one above, or a point of the map."));
     parts.title.replaceChildren();
@@ -75,8 +77,10 @@ export function nightPane() {
   return pane;
 }
 
+/** Go so many clips on. A night that is still on its way takes the steps when it is there. */
 export function go(step) {
   if (shared.file) return shared.stepFile(step);
+  if (!shared.night) waiting += step;
   const id = beside(step);
   if (id !== null && id !== state.clip) set({ clip: id, from: null });
   return undefined;
@@ -95,6 +99,9 @@ async function show(night) {
   saturation = null;
   render();
   title();
+  const step = waiting;
+  waiting = 0;
+  if (step) go(step);
   if (!night.signals) return;
   try {
     const found = await table("/strips", {
