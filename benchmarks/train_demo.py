@@ -29,13 +29,14 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from machine import machine
 from steps import Steps
+
+from sleepfm.resources import cores
 
 EXPERIMENTS: Final = Path(__file__).parent.parent / "experiments"
 SHARED: Final = Path(__file__).parent.parent.parent / "shared"
@@ -59,7 +60,7 @@ GPU_STEPS: Final = {
 """Sizes for a GPU; further options of each step."""
 FAINT: Final = ("--epochs", 5, "--lr", 1e-3, "--slot-dropout", 0.5)
 FAINT_SHARE: Final = 0.65
-FAINT_SEED: Final = 10
+FAINT_SEED_OFFSET: Final = 10
 MIXED_TIMES: Final = {"slpdb": 6, "mgh": 4}
 """How often the recipe mixed uses the clips of each real cohort."""
 
@@ -69,8 +70,8 @@ def simulate(steps: Steps, args: argparse.Namespace) -> None:
     training = ("--hours", args.hours, "--second-nights", 0.1, "--failures", 0.08)
     training += ("--excerpts", "--truth", "--workers", args.workers)
     cohorts = {"train": (args.subjects, args.seed, 0.0)}
-    cohorts["faint"] = (args.faint_subjects, args.seed + FAINT_SEED, FAINT_SHARE)
-    cohorts["along"] = (args.along_subjects, args.seed + FAINT_SEED, FAINT_SHARE)
+    cohorts["faint"] = (args.faint_subjects, args.seed + FAINT_SEED_OFFSET, FAINT_SHARE)
+    cohorts["along"] = (args.along_subjects, args.seed + FAINT_SEED_OFFSET, FAINT_SHARE)
     for name, (subjects, seed, share) in cohorts.items():
         if subjects:
             steps.tool(
@@ -139,7 +140,7 @@ def train(steps: Steps, args: argparse.Namespace, truths: dict[str, Path]) -> di
     describe = {
         "train": f"simulated nights: {args.subjects} subjects x {args.hours:g} h, seed {args.seed}",
         "faint": f"simulated nights, {FAINT_SHARE:.0%} faint: {args.faint_subjects} subjects x "
-        f"{args.hours:g} h, seed {args.seed + FAINT_SEED}",
+        f"{args.hours:g} h, seed {args.seed + FAINT_SEED_OFFSET}",
         "mgh": "mgh: ECG and breathing of 43 patients (PhysioNet, ODC-By 1.0)",
         "slpdb": "slpdb: 12 people (PhysioNet, ODC-By 1.0)",
     }
@@ -281,9 +282,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--threads", type=int)
-    parser.add_argument(
-        "--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes that simulate"
-    )
+    parser.add_argument("--workers", type=int, default=cores(), help="processes that simulate")
     args = parser.parse_args()
     if args.seed == args.test_seed:
         parser.error("--test-seed must differ from --seed: the test subjects are new people")

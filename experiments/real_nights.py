@@ -278,6 +278,8 @@ def main() -> None:
     parser.add_argument("--vectors", nargs="*", default=[], help="NAME=FILE.npz, for staging")
     parser.add_argument("--out", type=Path, help="write the figures per person as JSON")
     args = parser.parse_args()
+    if not all(times.isdecimal() and int(times) for _, _, times in args.along):
+        parser.error("TIMES of --along must be a whole number of at least 1")
     if args.fine_tune and args.truth is None:
         parser.error("--fine-tune needs --truth, as experiments/measure_truth.py writes it")
     base = read(args, PLAIN)

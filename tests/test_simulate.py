@@ -734,6 +734,20 @@ def test_an_interrupted_run_leaves_whole_files_only(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["sim-0001.edf", "sim-0002.edf"]
 
 
+def test_an_interrupted_run_in_processes_leaves_whole_files_only(tmp_path: Path) -> None:
+    def stop(done: int, total: int) -> None:
+        if done == 2:
+            # as a process leaves it that is ended while it writes
+            (tmp_path / ".sim-0004-half.tmp").write_bytes(b"0")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        simulate_cohort(tmp_path, subjects=4, hours=0.01, progress=stop, workers=2)
+    left = sorted(p.name for p in tmp_path.iterdir())
+    assert left == [f"sim-{i:04d}.edf" for i in range(1, len(left) + 1)] and len(left) >= 2
+    assert all(edfio.read_edf(tmp_path / name).num_data_records == 30 for name in left)
+
+
 def test_somebody_elses_subjects_csv_is_left_alone(tmp_path: Path) -> None:
     theirs = tmp_path / "subjects.csv"
     theirs.write_text("recording_id,nsrr_age\nn1,50\n")

@@ -6,8 +6,8 @@ import csv
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -128,15 +128,16 @@ def simulate_cohort(
         paths = []
         if progress:
             progress(0, subjects)
-        for done, written in enumerate(_written(plan, subjects, workers), 1):
-            for row, truth in written:
-                stem = row["recording_id"]
-                paths.append(folder / f"{stem}.edf")
-                rows[stem] = row
-                if known:
-                    known(stem, truth)
-            if progress and done < subjects:
-                progress(done, subjects)
+        with closing(_written(plan, subjects, workers)) as subjects_written:
+            for done, written in enumerate(subjects_written, 1):
+                for row, truth in written:
+                    stem = row["recording_id"]
+                    paths.append(folder / f"{stem}.edf")
+                    rows[stem] = row
+                    if known:
+                        known(stem, truth)
+                if progress and done < subjects:
+                    progress(done, subjects)
         with _replacing(folder / "subjects.csv") as temporary:
             _write_rows(temporary, rows)
     except OSError as error:
@@ -168,19 +169,26 @@ _Written = list[tuple[dict[str, str], dict[str, NDArray[np.float32]]]]
 """Row of subjects.csv and true values of the clips, for each night of a subject."""
 
 
-def _written(plan: _Plan, subjects: int, workers: int) -> Iterator[_Written]:
+def _written(plan: _Plan, subjects: int, workers: int) -> Generator[_Written]:
     """Write the subjects one by one, or in processes, and yield what was written in order."""
     numbers = range(1, subjects + 1)
-    if min(workers, subjects) <= 1:
+    count = min(workers, subjects) if os.name == "posix" else 1  # processes inherit a socket
+    if count <= 1:
         yield from (_write_subject(plan, number) for number in numbers)
         return
-    results = process_pool.results(_try_subject, plan, numbers, min(workers, subjects))
-    for number, result in zip(numbers, results, strict=True):
-        if isinstance(result, process_pool.Died):
-            raise SimulationError(f"subject {number} was not simulated: {result.why}")
-        if isinstance(result, OSError):
-            raise result
-        yield result
+    results = process_pool.results(_try_subject, plan, numbers, count)
+    try:
+        for number, result in zip(numbers, results, strict=True):
+            if isinstance(result, process_pool.Died):
+                raise SimulationError(f"subject {number} was not simulated: {result.why}")
+            if isinstance(result, OSError):
+                raise result
+            yield result
+    finally:
+        results.close()
+        # a process that is ended while it writes cannot remove its own
+        for temporary in plan.folder.glob(".sim-*.tmp"):
+            temporary.unlink(missing_ok=True)
 
 
 def _try_subject(plan: _Plan, number: int) -> _Written | OSError:

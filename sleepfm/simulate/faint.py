@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from sleepfm.simulate.streams import Streams
-from sleepfm.simulate.subject import Subject
+from sleepfm.simulate.subject import Subject, between
 
 
 def make_faint(streams: Streams, subject: Subject) -> Subject:
@@ -27,7 +27,7 @@ def make_faint(streams: Streams, subject: Subject) -> Subject:
     person, sensors = streams.person("faint person"), streams("faint sensors")
 
     def share(rng: np.random.Generator, lowest: float, highest: float = 1.0) -> float:
-        return float(np.exp(rng.uniform(np.log(lowest), np.log(highest))))
+        return between(rng.random(), lowest, highest)
 
     return replace(
         subject,

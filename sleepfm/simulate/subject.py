@@ -156,7 +156,7 @@ def draw_subject(streams: Streams) -> Subject:
         slow_gain=log_normal(1.0, 0.15) * float(np.exp(-0.25 * older)),
         eeg_gain=log_normal(1.0, 0.15),
         eye_uv=log_normal(100.0, 0.3),
-        cardiac_uv=_between(rng.random(), 10.0, 30.0),
+        cardiac_uv=between(rng.random(), 10.0, 30.0),
         sway_uv=log_normal(10.0, 0.45),
         pulse_transit_s=float(0.24 - 0.03 * older + 0.02 * vessels.standard_normal()),
         pulse_notch=float(vessels.uniform(0.2, 0.6)) * float(np.exp(-0.3 * older)),
@@ -167,7 +167,7 @@ def draw_subject(streams: Streams) -> Subject:
         belt_gain=float(np.exp(sensors.normal(0, 0.4))),
         belt_noise=float(0.015 * np.exp(sensors.normal(0, 0.4))),
         belt_kind=belt_kind,
-        cardiogenic=_between(recorder.random(), low, high),
+        cardiogenic=between(recorder.random(), low, high),
         flow_kind=("cannula", "thermistor")[int(recorder.random() < 0.4)],
         ecg_noise_mv=float(0.012 * np.exp(sensors.normal(0, 0.5))),
         oxygen_step=float(sensors.choice([1.0, 0.1])),
@@ -177,15 +177,23 @@ def draw_subject(streams: Streams) -> Subject:
         oxygen_rate=int(sensors.choice([1, 2, 4])),
         flow_rate=int(recorder.choice([25, 32, 64])),
         pulse_rate=int(recorder.choice([32, 64, 128])),
-        eeg_highpass_hz=_between(recorder.random(), *_HIGHPASS_HZ),
-        ecg_highpass_hz=_between(recorder.random(), *_HIGHPASS_HZ),
-        belt_highpass_hz=_between(recorder.random(), *_HIGHPASS_HZ),
-        flow_highpass_hz=_between(recorder.random(), *_HIGHPASS_HZ),
+        eeg_highpass_hz=between(recorder.random(), *_HIGHPASS_HZ),
+        ecg_highpass_hz=between(recorder.random(), *_HIGHPASS_HZ),
+        belt_highpass_hz=between(recorder.random(), *_HIGHPASS_HZ),
+        flow_highpass_hz=between(recorder.random(), *_HIGHPASS_HZ),
     )
 
 
-def _between(share: float, low: float, high: float) -> float:
-    """Interpolate on a logarithmic scale; ``share`` is 0 to 1."""
+def between(share: float, low: float, high: float) -> float:
+    """Interpolate on a logarithmic scale.
+
+    Parameters
+    ----------
+    share : float
+        Position between the ends, 0 to 1.
+    low, high : float
+        Ends, above 0.
+    """
     return float(low * (high / low) ** share)
 
 

@@ -15,7 +15,7 @@ HARNESS = Path(__file__).with_name("harness.py")
 def test_nothing_is_lost_at_some_of_the_points() -> None:
     # In a process of its own: a process that has used threads must not fork.
     done = subprocess.run(
-        [sys.executable, str(HARNESS), "--every", "180", "--times", "3"],
+        [sys.executable, str(HARNESS), "--every", "90", "--times", "6"],
         capture_output=True,
         text=True,
     )

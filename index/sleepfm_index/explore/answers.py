@@ -99,7 +99,7 @@ def dumps(content: Any) -> bytes:
     """
     try:
         return _dumps(content)
-    except ValueError:  # a NaN or an infinity, which few answers have
+    except (TypeError, ValueError):  # a key that is no text, a NaN or an infinity: in few answers
         return _dumps(plain(content))
 
 

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -43,6 +43,8 @@ SPAN: Final = 1 << 19
 """Record batch ``i`` holds the clips whose ids lie in ``[i * SPAN, (i + 1) * SPAN)``."""
 
 
+_MAX_RUNS: Final = 4096
+"""Maximum number of subjects and recordings whose runs are kept; any text may be asked for."""
 _BATCHES: Final = (1 << 31) // SPAN
 _MAX_ROWS: Final = 4096
 """Maximum number of rows sliced one by one; more are read faster from the tables."""
@@ -115,7 +117,7 @@ class ClipRows:
         self._metadata = metadata
         self._mapped = cache(self._map)
         self._ids_of = cache(self._read_ids_of)
-        self._runs_of = cache(self._read_runs_of)
+        self._runs_of = lru_cache(_MAX_RUNS)(self._read_runs_of)
 
     def rows(self, clip_ids: NDArray[np.int64]) -> pa.Table:
         """All metadata of the given clips, in the given order; unknown ids are left out.
