@@ -73,7 +73,7 @@ PASSING: Final = ("folder", "arms", "minutes", "seeds", "threads", "workers", "n
 class Arm:
     """One training configuration, and the question for which it is compared.
 
-    The arms of the primary outcomes are trained first.
+    The arms of the primary outcomes are trained first, with all seeds.
     """
 
     name: str
@@ -345,9 +345,10 @@ def main() -> None:
     order = {arm.name: number for number, arm in enumerate(ARMS)}
     wanted = [
         (arm, seed)
+        for primary in (True, False)
         for seed in range(args.seeds)
-        for arm in sorted(ARMS, key=lambda arm: not arm.primary)
-        if args.arms is None or arm.name in args.arms
+        for arm in ARMS
+        if arm.primary is primary and (args.arms is None or arm.name in args.arms)
     ]
     runs = [study.measured(*one) for one in wanted if study.file(*one).exists()]
     sizes = vars(args) | {"arms": len(ARMS), "start": study.start_name}

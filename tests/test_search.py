@@ -427,3 +427,27 @@ def test_many_queries_rank_their_candidates_as_one_does(
         alone = rank(lambda wanted: stored[wanted], query, row[row >= 0], k)
         assert near.tolist() == alone[0].tolist()
         np.testing.assert_allclose(scores, alone[1], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        (np.zeros(512), "all zeros"),
+        (np.full(512, np.nan), "NaN"),
+        (np.r_[np.inf, np.zeros(511)], "infinity"),
+        (np.full(512, 3e38), None),  # its squares overflow in float32
+        (np.full(512, 1e-40), None),  # and these underflow
+    ],
+)
+def test_only_queries_without_direction_are_refused(
+    tmp_path: Path, query: np.ndarray, message: str | None
+) -> None:
+    drawn_store(tmp_path / "s", {"a": 30})
+    with sleepfm_index.open(tmp_path / "s") as store:
+        asked = query.astype(np.float32)[None]
+        if message is None:
+            ((ids, _),) = store.search("bas", asked, 5)
+            assert len(ids) == 5
+        else:
+            with pytest.raises(sleepfm_index.QueryError, match=message):
+                store.search("bas", asked, 5)

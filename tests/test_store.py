@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -122,7 +123,7 @@ def test_a_commit_refuses_a_snapshot_that_moved(tmp_path: Path) -> None:
     path = drawn_store(tmp_path / "s", {"a": 5})
     with Writer(path, WEIGHTS, ROBUST) as writer:
         manifest = read_manifest(path)
-        write_manifest(path, type(manifest)(**{**vars(manifest), "snapshot": 77}))
+        write_manifest(path, dataclasses.replace(manifest, snapshot=77))
         with pytest.raises(CommitConflict):
             writer.append(drawn_segment("b", 5, 50))
     with sleepfm_index.open(path) as store:

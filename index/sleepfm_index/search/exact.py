@@ -52,9 +52,7 @@ def exact_scores(vectors: NDArray[np.float32], others: NDArray[np.float32]) -> N
     ndarray of float64, shape [n]
     """
     wide, other = vectors.astype(np.float64), others.astype(np.float64)
-    if len(other) == 1:
-        return np.asarray(np.einsum("nd,d->n", wide, other[0]))
-    return np.asarray(np.einsum("nd,nd->n", wide, other))
+    return np.asarray(np.vecdot(wide, other))
 
 
 def margin(queries: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,12 +24,16 @@ from sleepfm_index.storage.readahead import Readahead
 
 _BY_LISTS: Final = 15
 """FAISS's fast-scan implementation whose threads share the lists, for a single query."""
+_ALONE: Final = 11
+"""FAISS's fast-scan implementation without sharing, for a single query of few codes."""
 _BY_QUERIES: Final = 13
 """FAISS's fast-scan implementation that reads a list once for all queries that probe it."""
 _MIN_CODES: Final = 1000
 """Minimum number of codes to read; fewer save no time relative to rescoring the candidates."""
 _ONE_THREAD: Final = 10_000
-"""Number of codes below which a single query is searched by one thread: some 0.1 ms."""
+"""Expected number of codes below which a single query is searched by one thread: some 0.1 ms."""
+_SORTED_LISTS: Final = 256
+"""Number of lists up to which sorting all of them by score takes less time than selecting some."""
 _QUERIES: Final = 1024
 """Queries per block, which bounds the memory for their scores with all centroids."""
 _QUERY_BITS: Final = 4
@@ -182,6 +187,9 @@ class InvertedFile:
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return the lists of the nearest centroids, int64 [q, probes], best first, and scores."""
         scores = _products(queries, self.structure.centroids)
+        if len(queries) == 1 and len(self.counts) <= _SORTED_LISTS:
+            lists = np.argsort(-scores)[:, :probes]
+            return lists, scores[:, lists[0]]
         row = np.arange(len(queries))[:, None]
         best = np.argpartition(scores, -probes, axis=1)[:, -probes:]
         lists = best[row, np.argsort(-scores[row, best], axis=1)].astype(np.int64)
@@ -199,17 +207,15 @@ class InvertedFile:
         x = np.ascontiguousarray(queries, np.float32)
         scores = np.empty((len(x), k), np.float32)
         ids = np.empty((len(x), k), np.int64)
-        options: dict[str, Any] = {} if selector is None else {"sel": selector}
-        options["nprobe"] = lists.shape[1]
-        if self.structure.layout.code.startswith("RaBitQ"):
-            parameters = faiss().IVFRaBitQSearchParameters(qb=_QUERY_BITS, **options)
-        else:
-            parameters = faiss().SearchParametersIVF(**options)
-        if self.structure.layout.code.endswith("fs"):
-            self.index.implem = _BY_LISTS if len(x) == 1 else _BY_QUERIES
+        parameters = _parameters(self.structure.layout.code, lists.shape[1], selector)
         # FAISS's Python wrapper of this method takes no parameters.
         pointers = [faiss().swig_ptr(array) for array in (lists, near, scores, ids)]
-        few = len(x) == 1 and int(self.counts[lists[0]].sum()) < _ONE_THREAD
+        few = len(x) == 1 and lists.shape[1] * self.rows < _ONE_THREAD * len(self.counts)
+        if self.structure.layout.code.endswith("fs"):
+            single = _ALONE if few else _BY_LISTS
+            implem = single if len(x) == 1 else _BY_QUERIES
+            if self.index.implem != implem:
+                self.index.implem = implem
         with one_faiss_thread() if few else nullcontext():
             self.index.search_preassigned_c(
                 len(x), faiss().swig_ptr(x), k, *pointers, False, parameters
@@ -220,6 +226,8 @@ class InvertedFile:
         """Request lists that may not be in memory."""
         width = self.structure.layout.row_bytes
         due = self._readahead.due(lists)
+        if not len(due):
+            return
         starts, ends = self._starts[due] * width, self._starts[due + 1] * width
         self._readahead.request(self._mapped, starts, ends)
 
@@ -261,9 +269,29 @@ class InvertedFile:
 def _products(queries: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Inner products, float32 [q, n], of queries with rows, float32 [n, 512]."""
     if len(queries) == 1:
-        # Idle BLAS threads spin for a while, so that FAISS's threads would wait for the cores.
-        return np.asarray(np.einsum("d,nd->n", queries[0], rows)[None])
+        # Row by row, which BLAS does on one thread: its idle threads spin for a while, so that
+        # FAISS's threads would wait for the cores.
+        return np.asarray(np.vecdot(rows, queries[0])[None])
     return queries @ rows.T
+
+
+def _parameters(code: str, probes: int, selector: Any | None) -> Any:
+    """Return FAISS's search parameters for a code."""
+    if selector is None:
+        return _unrestricted(code, probes)
+    return _make_parameters(code, nprobe=probes, sel=selector)
+
+
+@cache
+def _unrestricted(code: str, probes: int) -> Any:
+    # to make them takes as long as to read a thousand codes
+    return _make_parameters(code, nprobe=probes)
+
+
+def _make_parameters(code: str, **options: Any) -> Any:
+    if code.startswith("RaBitQ"):
+        return faiss().IVFRaBitQSearchParameters(qb=_QUERY_BITS, **options)
+    return faiss().SearchParametersIVF(**options)
 
 
 def quantizer(centroids: NDArray[np.float32]) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from math import isfinite
 from typing import Final, cast
 
 import numpy as np
@@ -75,6 +77,7 @@ class Searcher:
         self._open = open_index
         self._entries = {i.target: i for i in manifest.indexes if i.settings}
         self._exhaustive = {i.target: i for i in manifest.indexes if is_exact(i.kind)}
+        self._newer = cache(self._find_newer)
 
     def find(
         self,
@@ -112,10 +115,7 @@ class Searcher:
         QueryError
             If a query vector is zero or not finite.
         """
-        if not np.isfinite(queries).all():
-            raise QueryError("the query contains NaN or infinity")
-        if not queries.any(axis=1).all():
-            raise QueryError("the query vector is all zeros, so it has no nearest clips")
+        _check(queries)
         exhaustive = self._exhaustive.get(target)
         if exhaustive is not None:
             return Found(self._by_scan(exhaustive, queries, k, selection), EXACT)
@@ -133,7 +133,7 @@ class Searcher:
         if len(queries) > _SCANNED:
             return self._exact(entry.target, queries, k, selection)
         index, read = cast(ExhaustiveIndex, self._open(entry)), self._read(entry.target)
-        newer = self._newer(entry)
+        newer = self._newer(entry.target)
         uncovered = (
             candidates(self._blocks(entry.target, selection, newer), queries, k, read)
             if newer
@@ -152,7 +152,9 @@ class Searcher:
                 hits.append(rank(read, query, ids, k))
         return hits
 
-    def _newer(self, entry: IndexEntry) -> list[SegmentEntry]:
+    def _find_newer(self, target: str) -> list[SegmentEntry]:
+        """Return the segments that the index of a target does not cover."""
+        (entry,) = (i for i in self._manifest.indexes if i.target == target)
         covered = set(entry.segments)
         return [s for s in self._manifest.segments if s.id not in covered]
 
@@ -183,10 +185,11 @@ class Searcher:
         selection: Selection,
     ) -> list[Hits]:
         index = self._open(entry)
-        read = self._read(entry.target)
-        newer = self._newer(entry)
+        newer = self._newer(entry.target)
         uncovered = (
-            candidates(self._blocks(entry.target, selection, newer), queries, k, read)
+            candidates(
+                self._blocks(entry.target, selection, newer), queries, k, self._read(entry.target)
+            )
             if newer
             else None
         )
@@ -195,22 +198,21 @@ class Searcher:
         parameters = index.scaled(setting.parameters, factor)
         depth = max(k, round(min(setting.depth, index.rows) * factor))
         hits: list[Hits] = [_NO_HITS] * len(queries)
-        pending = np.arange(len(queries))
-        while len(pending):
-            ids = index.search(queries[pending], depth, parameters, selector)
+        pending = list(range(len(queries)))
+        while pending:
+            some = queries if len(pending) == len(queries) else queries[pending]
+            ids = index.search(some, depth, parameters, selector)
             if uncovered is not None:
                 ids = np.hstack([ids, padded([uncovered[row] for row in pending])])
-            for row, hit in zip(
-                pending, self._ranked(entry.target, queries[pending], ids, k), strict=True
-            ):
+            for row, hit in zip(pending, self._ranked(entry.target, some, ids, k), strict=True):
                 hits[row] = hit
             # A selection may exclude the clips nearest to a query; then the search is widened.
-            pending = np.array([row for row in pending if len(hits[row][0]) < k], np.int64)
+            pending = [row for row in pending if len(hits[row][0]) < k]
             wider = index.wider(parameters)
             if wider is None:
                 break
             parameters = wider
-        if len(pending) and not index.complete:
+        if pending and not index.complete:
             for row, hit in zip(
                 pending, self._exact(entry.target, queries[pending], k, selection), strict=True
             ):
@@ -231,7 +233,7 @@ class Searcher:
     def _read(
         self, target: str, *, ahead: bool = False
     ) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
-        return lambda ids: self._vectors.of(ids, target, ahead=ahead)[0]
+        return lambda ids: self._vectors.read(ids, target, ahead=ahead)
 
     def _blocks(
         self, target: str, selection: Selection, segments: Iterable[SegmentEntry]
@@ -260,6 +262,16 @@ def method(entry: IndexEntry) -> str:
     if entry.recall is None:
         return "approximate, recall not measured"
     return f"approximate, recall@10 {entry.recall.at_10[0]:.3f} measured"
+
+
+def _check(queries: NDArray[np.float32]) -> None:
+    """Refuse queries that are not finite, and those without direction."""
+    # In float64, the squares of float32 numbers neither overflow nor underflow.
+    squares = np.vecdot(queries, queries, dtype=np.float64).tolist()
+    if not all(map(isfinite, squares)):
+        raise QueryError("the query contains NaN or infinity")
+    if not all(squares):
+        raise QueryError("the query vector is all zeros, so it has no nearest clips")
 
 
 _NO_HITS: Final[Hits] = (np.empty(0, np.int64), np.empty(0))

@@ -89,7 +89,7 @@ class Manifest:
     written: float = 0.0
     tags: Mapping[str, int] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def rows(self) -> int:
         """Number of clips in all segments, without deleted clips."""
         return sum(s.rows for s in self.segments) - sum(b - a + 1 for a, b in self.deleted)
@@ -123,7 +123,7 @@ class Manifest:
         }
         return tuple(name for name in used if used[name])
 
-    @property
+    @cached_property
     def stored_ids(self) -> int:
         """Exclusive upper bound of the clip ids of the segments; at most ``next_clip_id``."""
         return max((s.last_clip_id + 1 for s in self.segments), default=0)
