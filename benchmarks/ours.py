@@ -106,7 +106,11 @@ sweep(
     threads,
     [(ef, 20) for ef in (40, 60, 80, 120, 160, 240, 320)]
     if graph
-    else [(probes, depth) for probes in (16, 23, 32, 64, 91, 128, 181, 256) for depth in (30, 100)],
+    else [
+        (probes, depth)
+        for probes in (16, 23, 32, 45, 64, 91, 128, 181, 256)
+        for depth in (30, 50, 100)
+    ],
     use,
     lambda q: store.search("bas", q[None], K)[0][0],
     lambda queries: [ids for ids, _ in store.search("bas", queries, K)],

@@ -31,6 +31,8 @@ QUERIES = 1000
 K = 10
 OURS: dict[str, list[str]] = {"ours": [], "ours-HNSW32": ["HNSW32"]}
 """Our engines: with the planned kind of index, and with a graph."""
+FAISS: dict[str, list[str]] = {"faiss-IVFPQ": ["IVFPQ"], "faiss-HNSW": ["HNSW"]}
+"""FAISS's own indexes, with the FAISS that sleepfm-index uses."""
 PEERS = ("hnswlib", "usearch", "lancedb", "milvus", "duckdb")
 FILTERS = ("0.5", "0.05", "0.001")
 
@@ -40,12 +42,12 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--threads", type=int, action="append", help="default: 1 and 2")
-    parser.add_argument("--engine", choices=(*OURS, *PEERS), action="append")
+    parser.add_argument("--engine", choices=(*OURS, *FAISS, *PEERS), action="append")
     parser.add_argument("--peers", type=Path, default=ROOT / ".peers" / "bin" / "python")
     parser.add_argument("--limit", type=float, default=1500, help="seconds for one engine")
     parser.add_argument("--build", action="store_true", help="only build the indexes")
     args = parser.parse_args()
-    if not args.peers.exists() and not set(args.engine or PEERS) <= set(OURS):
+    if not args.peers.exists() and not set(args.engine or PEERS) <= {*OURS, *FAISS}:
         parser.error(
             f"the other libraries are not installed, there is no {args.peers}: make peers; or "
             "measure only ours: --engine ours"
@@ -54,7 +56,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     draw(folder, args.rows)
     done = folder / "figures.jsonl"
-    for engine in args.engine or (*OURS, *PEERS):
+    for engine in args.engine or (*OURS, *FAISS, *PEERS):
         for threads in args.threads or (1, 2):
             known = done.read_text().splitlines() if done.exists() else []
             if any(json.loads(x)["script"] == [engine, threads] for x in known):
@@ -124,15 +126,15 @@ def measured(
     engine: str, threads: int, folder: Path, args: argparse.Namespace
 ) -> list[dict[str, Any]]:
     """Run one engine; return its output."""
-    python = sys.executable if engine in OURS else str(args.peers)
-    script = HERE / ("ours.py" if engine in OURS else f"peers/{engine}_peer.py")
+    python = str(args.peers) if engine in PEERS else sys.executable
+    script = HERE / ("ours.py" if engine in OURS else f"peers/{engine.split('-')[0]}_peer.py")
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS", "LANCE_CPU_THREADS")
     known = {**os.environ, **dict.fromkeys(names, str(threads)), "SLEEPFM_THREADS": str(threads)}
     paths = [str(HERE / "peers"), str(ROOT), str(ROOT / "index")] if engine in OURS else []
     known["PYTHONPATH"] = os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")])
     if engine not in OURS:
         known["PYTHONPATH"] = ""
-    words = [*OURS.get(engine, []), *(["build"] if args.build else [])]
+    words = [*(OURS | FAISS).get(engine, []), *(["build"] if args.build else [])]
     try:
         done = subprocess.run(
             [python, str(script), str(folder), str(threads), *words],

@@ -37,7 +37,7 @@ sweep(
     "hnswlib",
     data,
     threads,
-    (40, 80, 160, 320, 640, 1280),
+    (40, 60, 80, 120, 160, 240, 320, 480, 640, 1280),
     index.set_ef,
     lambda q: index.knn_query(q[None], k=K, num_threads=1)[0][0],
     lambda queries: index.knn_query(queries, k=K, num_threads=threads)[0],

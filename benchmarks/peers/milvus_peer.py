@@ -46,7 +46,7 @@ sweep(
     "milvus-lite IVF_FLAT",
     data,
     threads,
-    (16, 64, 128, 256, 512, 1024),
+    (16, 32, 64, 91, 128, 181, 256, 512, 1024),
     lambda setting: now.update(nprobe=setting),
     lambda q: ask(q[None])[0],
     ask,

@@ -31,7 +31,7 @@ sweep(
     "usearch f16",
     data,
     threads,
-    (64, 128, 256, 512, 1024, 2048),
+    (40, 64, 90, 128, 180, 256, 360, 512, 1024, 2048),
     expand,
     lambda q: index.search(q, K, threads=1).keys,
     lambda queries: index.search(queries, K, threads=threads).keys,

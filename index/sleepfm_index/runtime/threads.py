@@ -8,8 +8,7 @@ because each library has one thread pool.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any, Final
 
@@ -82,21 +81,6 @@ def one_thread(*, unless: bool = False) -> AbstractContextManager[object]:
         return nullcontext()
     limited: AbstractContextManager[object] = threadpool_limits(1, user_api="blas")
     return limited
-
-
-@contextmanager
-def one_faiss_thread() -> Iterator[None]:
-    """Limit FAISS to one thread of the calling thread inside a ``with`` block.
-
-    For searches that take a fraction of a millisecond: they gain little from a second thread, and
-    on a busy machine they would wait for it much longer than they take.
-    """
-    threads = faiss().omp_get_max_threads()
-    faiss().omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss().omp_set_num_threads(threads)
 
 
 @cache

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm.modality import EMBEDDING_DIM
-from sleepfm_index.runtime.threads import faiss, one_faiss_thread
+from sleepfm_index.runtime.threads import faiss
 from sleepfm_index.search.fastscan import read_list
 from sleepfm_index.search.ivf_format import CODES, Structure, read_arrays
 from sleepfm_index.search.parameters import Parameters, parameter
@@ -25,7 +24,8 @@ from sleepfm_index.storage.readahead import Readahead
 _BY_LISTS: Final = 15
 """FAISS's fast-scan implementation whose threads share the lists, for a single query."""
 _ALONE: Final = 11
-"""FAISS's fast-scan implementation without sharing, for a single query of few codes."""
+"""FAISS's fast-scan implementation on one thread, for a single query of few codes: another thread
+would save little, and on a busy machine be waited for much longer than the search takes."""
 _BY_QUERIES: Final = 13
 """FAISS's fast-scan implementation that reads a list once for all queries that probe it."""
 _MIN_CODES: Final = 1000
@@ -216,10 +216,9 @@ class InvertedFile:
             implem = single if len(x) == 1 else _BY_QUERIES
             if self.index.implem != implem:
                 self.index.implem = implem
-        with one_faiss_thread() if few else nullcontext():
-            self.index.search_preassigned_c(
-                len(x), faiss().swig_ptr(x), k, *pointers, False, parameters
-            )
+        self.index.search_preassigned_c(
+            len(x), faiss().swig_ptr(x), k, *pointers, False, parameters
+        )
         return ids
 
     def _fetch(self, lists: NDArray[np.int64]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from math import isfinite
@@ -132,7 +131,7 @@ class Searcher:
         """Exact search by FAISS, query by query; many queries use a matrix product instead."""
         if len(queries) > _SCANNED:
             return self._exact(entry.target, queries, k, selection)
-        index, read = cast(ExhaustiveIndex, self._open(entry)), self._read(entry.target)
+        index, read = cast(ExhaustiveIndex, self._open(entry)), self._read_indexed(entry.target)
         newer = self._newer(entry.target)
         uncovered = (
             candidates(self._blocks(entry.target, selection, newer), queries, k, read)
@@ -148,8 +147,7 @@ class Searcher:
                 continue
             if uncovered is not None:
                 ids = np.concatenate([ids, uncovered[row]])
-            with _clips_must_exist():
-                hits.append(rank(read, query, ids, k))
+            hits.append(rank(read, query, ids, k))
         return hits
 
     def _find_newer(self, target: str) -> list[SegmentEntry]:
@@ -223,17 +221,29 @@ class Searcher:
         self, target: str, queries: NDArray[np.float32], ids: NDArray[np.int64], k: int
     ) -> list[Hits]:
         """Rank the candidates of each query, int64 [q, m], padded with -1, by float64 score."""
-        read = self._read(target, ahead=len(queries) == 1)
+        read = self._read_indexed(target, ahead=len(queries) == 1)
         if len(queries) == 1:
-            with _clips_must_exist():
-                return [rank(read, queries[0], ids[0][ids[0] >= 0], k)]
-        with _clips_must_exist():
-            return ranked(read, queries, ids, k)
+            return [rank(read, queries[0], ids[0][ids[0] >= 0], k)]
+        return ranked(read, queries, ids, k)
 
-    def _read(
+    def _read(self, target: str) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
+        return lambda ids: self._vectors.read(ids, target)
+
+    def _read_indexed(
         self, target: str, *, ahead: bool = False
     ) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
-        return lambda ids: self._vectors.read(ids, target, ahead=ahead)
+        """Return a function that reads the vectors of clips that an index has named."""
+
+        def read(ids: NDArray[np.int64]) -> NDArray[np.float32]:
+            try:
+                return self._vectors.read(ids, target, ahead=ahead)
+            except QueryError:
+                raise FormatError(
+                    "the index names clips that are not in the store; run "
+                    "`sleepfm-index verify --repair`"
+                ) from None
+
+        return read
 
     def _blocks(
         self, target: str, selection: Selection, segments: Iterable[SegmentEntry]
@@ -275,16 +285,6 @@ def _check(queries: NDArray[np.float32]) -> None:
 
 
 _NO_HITS: Final[Hits] = (np.empty(0, np.int64), np.empty(0))
-
-
-@contextmanager
-def _clips_must_exist() -> Iterator[None]:
-    try:
-        yield
-    except QueryError:
-        raise FormatError(
-            "the index names clips that are not in the store; run `sleepfm-index verify --repair`"
-        ) from None
 
 
 def _setting(entry: IndexEntry, share: float) -> SearchSetting | None:

@@ -47,6 +47,7 @@ class Vectors:
         self._by_name = {s.id: s for s in self._segments}
         self._mapped = cache(self._map)
         self._ids = cache(self._read_ids)
+        self._parts = cache(self._target_parts)
         self._readahead = Readahead()
 
     def blocks(
@@ -308,7 +309,7 @@ class Vectors:
             raise QueryError(f"no clip {clip_ids[0]} in this store")
         return rows
 
-    def _parts(self, target: str) -> tuple[str, ...]:
+    def _target_parts(self, target: str) -> tuple[str, ...]:
         return target_parts(target, self._manifest.modalities)
 
     def _map(self, name: str, modality: str) -> Stored:
