@@ -451,3 +451,41 @@ def test_only_queries_without_direction_are_refused(
         else:
             with pytest.raises(sleepfm_index.QueryError, match=message):
                 store.search("bas", asked, 5)
+
+
+def test_a_query_of_doubles_is_answered_as_one_of_floats(tmp_path: Path) -> None:
+    drawn_store(tmp_path / "s", {"a": 300})
+    with Writer(tmp_path / "s", WEIGHTS, ROBUST) as writer:
+        update_indexes(writer, IndexRequest(recall=0.5, index="IVF4,TC96x4fs"))
+    query = np.random.default_rng(0).normal(size=(1, 512))
+    with sleepfm_index.open(tmp_path / "s") as store:
+        ((ids, scores),) = store.search("bas", query, 5)
+        ((same, near),) = store.search("bas", query.astype(np.float32), 5)
+        assert ids.tolist() == same.tolist()
+        assert scores.tolist() == near.tolist()
+        with pytest.raises(sleepfm_index.QueryError, match="infinity"):
+            store.search("bas", np.full((1, 512), 1e200), 5)
+
+
+def test_a_query_has_the_hits_that_it_has_among_others(tmp_path: Path) -> None:
+    # Many clips are equal to the resolution of the codes, so that the order of lists would matter.
+    path = drawn_store(tmp_path / "s", {"a": 900})
+    with Writer(path, WEIGHTS, ROBUST) as writer:
+        update_indexes(writer, IndexRequest(recall=0.5, index="IVF8,TC96x4fs"))
+    searched(path, (SearchSetting(1.0, 60, {"probes": 4}),))
+    queries = np.random.default_rng(1).normal(size=(60, 512)).astype(np.float32)
+    with sleepfm_index.open(path) as store:
+        together = store.search("bas", queries, 10)
+        for query, (ids, _) in zip(queries, together, strict=True):
+            ((alone, _),) = store.search("bas", query[None], 10)
+            assert alone.tolist() == ids.tolist()
+
+
+def test_a_store_without_clips_names_the_clip_that_is_missing(tmp_path: Path) -> None:
+    with Writer(tmp_path / "s", WEIGHTS, ROBUST):
+        pass
+    with (
+        sleepfm_index.open(tmp_path / "s") as store,
+        pytest.raises(sleepfm_index.QueryError, match="no clip 3"),
+    ):
+        store.vectors.of(np.array([3]), "bas")

@@ -23,15 +23,15 @@ from sleepfm_index.storage.readahead import Readahead
 
 _BY_LISTS: Final = 15
 """FAISS's fast-scan implementation whose threads share the lists, for a single query."""
-_ALONE: Final = 11
-"""FAISS's fast-scan implementation on one thread, for a single query of few codes: another thread
-would save little, and on a busy machine be waited for much longer than the search takes."""
 _BY_QUERIES: Final = 13
-"""FAISS's fast-scan implementation that reads a list once for all queries that probe it."""
+"""FAISS's fast-scan implementation that reads a list once for all queries that probe it. A single
+query has one thread, and the same hits among equal codes as by lists."""
 _MIN_CODES: Final = 1000
 """Minimum number of codes to read; fewer save no time relative to rescoring the candidates."""
 _ONE_THREAD: Final = 10_000
-"""Expected number of codes below which a single query is searched by one thread: some 0.1 ms."""
+"""Expected number of codes below which a single query is searched by one thread: some 0.1 ms. A
+second thread would save little, and on a busy machine waiting for it takes longer than searching.
+"""
 _SORTED_LISTS: Final = 256
 """Number of lists up to which sorting all of them by score takes less time than selecting some."""
 _QUERIES: Final = 1024
@@ -212,8 +212,7 @@ class InvertedFile:
         pointers = [faiss().swig_ptr(array) for array in (lists, near, scores, ids)]
         few = len(x) == 1 and lists.shape[1] * self.rows < _ONE_THREAD * len(self.counts)
         if self.structure.layout.code.endswith("fs"):
-            single = _ALONE if few else _BY_LISTS
-            implem = single if len(x) == 1 else _BY_QUERIES
+            implem = _BY_LISTS if len(x) == 1 and not few else _BY_QUERIES
             if self.index.implem != implem:
                 self.index.implem = implem
         self.index.search_preassigned_c(
@@ -270,7 +269,8 @@ def _products(queries: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArra
     if len(queries) == 1:
         # Row by row, which BLAS does on one thread: its idle threads spin for a while, so that
         # FAISS's threads would wait for the cores.
-        return np.asarray(np.vecdot(rows, queries[0])[None])
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.asarray(np.vecdot(rows, queries[0])[None])
     return queries @ rows.T
 
 
@@ -283,7 +283,7 @@ def _parameters(code: str, probes: int, selector: Any | None) -> Any:
 
 @cache
 def _unrestricted(code: str, probes: int) -> Any:
-    # to make them takes as long as to read a thousand codes
+    # making them takes as long as reading a thousand codes
     return _make_parameters(code, nprobe=probes)
 
 

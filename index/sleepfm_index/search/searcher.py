@@ -114,7 +114,7 @@ class Searcher:
         QueryError
             If a query vector is zero or not finite.
         """
-        _check(queries)
+        queries = _checked(queries)
         exhaustive = self._exhaustive.get(target)
         if exhaustive is not None:
             return Found(self._by_scan(exhaustive, queries, k, selection), EXACT)
@@ -274,14 +274,18 @@ def method(entry: IndexEntry) -> str:
     return f"approximate, recall@10 {entry.recall.at_10[0]:.3f} measured"
 
 
-def _check(queries: NDArray[np.float32]) -> None:
-    """Refuse queries that are not finite, and those without direction."""
+def _checked(queries: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return queries as float32; refuse those that are not finite or have no direction."""
+    if queries.dtype != np.float32:
+        with np.errstate(over="ignore"):  # to infinity, which is refused
+            queries = queries.astype(np.float32)
     # In float64, the squares of float32 numbers neither overflow nor underflow.
     squares = np.vecdot(queries, queries, dtype=np.float64).tolist()
     if not all(map(isfinite, squares)):
         raise QueryError("the query contains NaN or infinity")
     if not all(squares):
         raise QueryError("the query vector is all zeros, so it has no nearest clips")
+    return queries
 
 
 _NO_HITS: Final[Hits] = (np.empty(0, np.int64), np.empty(0))

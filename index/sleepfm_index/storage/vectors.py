@@ -247,7 +247,7 @@ class Vectors:
     def read(
         self, clip_ids: NDArray[np.int64], target: str, *, ahead: bool = False
     ) -> NDArray[np.float32]:
-        """Vectors of clips that have the target: :meth:`of` without the mask, in less time.
+        """Vectors of clips as by :meth:`of`, in less time because there is no mask.
 
         Parameters
         ----------
@@ -285,7 +285,9 @@ class Vectors:
     def _by_segment(
         self, clip_ids: NDArray[np.int64]
     ) -> Iterator[tuple[int, slice | NDArray[np.intp], NDArray[np.int64]]]:
-        """Yield the segments of clips, which of the clips each contains, and their rows."""
+        """Yield each segment of the clips, the positions of its clips, and their rows."""
+        if not self._segments and len(clip_ids):
+            raise QueryError(f"no clip {clip_ids[0]} in this store")
         if len(self._segments) == 1:
             yield 0, slice(None), self._rows(0, clip_ids)
             return
@@ -332,7 +334,7 @@ _Read = tuple[slice | NDArray[np.intp], Stored, NDArray[np.int64]]
 def _gather(reads: list[_Read], count: int) -> Stored:
     """Read rows of mapped files into one array."""
     if len(reads) == 1 and len(reads[0][2]) == count:
-        _, mapped, rows = reads[0]  # stable order: the positions are all of the result
+        _, mapped, rows = reads[0]  # one segment: its rows are in the order of the result
         return mapped[rows]
     part = np.empty((count, EMBEDDING_DIM), vector_format.STORED)
     for chosen, mapped, rows in reads:
