@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from sleepfm_index.indexing import calibration
 from sleepfm_index.indexing.maintenance import IndexRequest
 from sleepfm_index.indexing.reindex import update_indexes
 from sleepfm_index.search.exact import rank, ranked
+from sleepfm_index.search.ivf import InvertedFile
 from sleepfm_index.search.ivf_format import BLOCK_LAYOUT, CODES, Layout
 from sleepfm_index.storage.files import fingerprint
 from sleepfm_index.storage.manifest import (
@@ -489,3 +491,22 @@ def test_a_store_without_clips_names_the_clip_that_is_missing(tmp_path: Path) ->
         pytest.raises(sleepfm_index.QueryError, match="no clip 3"),
     ):
         store.vectors.of(np.array([3]), "bas")
+
+
+def test_a_busy_machine_does_not_make_filters_exact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = InvertedFile.search
+
+    def slow(*args: object) -> np.ndarray:
+        time.sleep(0.003)
+        return search(*args)
+
+    shares = []
+    for name, searched_by in (("idle", search), ("busy", slow)):
+        monkeypatch.setattr(InvertedFile, "search", searched_by)
+        path = drawn_store(tmp_path / name, {"a": 400}, index=False)
+        manifest = sleepfm_index.reindex(path, index="IVF8,SQ4", recall=0.3, targets=("bas",))
+        shares.append([s.share for s in manifest.indexes[0].settings])
+    # comparing a tenth of 400 clips costs less than a search
+    assert shares[0] == shares[1] == [1.0, 0.3]
