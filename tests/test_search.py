@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -510,3 +511,24 @@ def test_a_busy_machine_does_not_make_filters_exact(
         shares.append([s.share for s in manifest.indexes[0].settings])
     # comparing a tenth of 400 clips costs less than a search
     assert shares[0] == shares[1] == [1.0, 0.3]
+
+
+def test_a_filter_between_two_calibrated_shares_takes_the_wider_search_and_more_candidates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = searched(
+        drawn_store(tmp_path / "s", {"a": 400}),
+        (SearchSetting(1.0, 60, {"probes": 1}), SearchSetting(0.3, 20, {"probes": 2})),
+    )
+    search, asked = InvertedFile.search, []
+
+    def recorded(index: InvertedFile, queries: np.ndarray, k: int, *others: Any) -> np.ndarray:
+        asked.append((k, others[0]["probes"]))
+        return search(index, queries, k, *others)
+
+    monkeypatch.setattr(InvertedFile, "search", recorded)
+    with sleepfm_index.open(path) as store:
+        query = store.vectors.of(np.array([0]), "ecg")[0]
+        for allowed in (400, 200, 120):
+            store.find("bas", query, 5, np.arange(allowed))
+        assert asked == [(60, 1), (60, 2), (20, 2)]

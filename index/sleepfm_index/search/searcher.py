@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from math import isfinite
 from typing import Final, cast
@@ -292,6 +292,15 @@ _NO_HITS: Final[Hits] = (np.empty(0, np.int64), np.empty(0))
 
 
 def _setting(entry: IndexEntry, share: float) -> SearchSetting | None:
-    """Return the setting of the largest calibrated share up to ``share``; None if there is none."""
-    fitting = [row for row in entry.settings if row.share <= share]
-    return max(fitting, key=lambda row: row.share) if fitting else None
+    """Return the setting for a share between two calibrated ones; None if it is below all.
+
+    The smaller share needs the wider search, the larger one more candidates.
+    """
+    larger: SearchSetting | None = None
+    for row in sorted(entry.settings, key=lambda row: -row.share):
+        if row.share == share or (row.share < share and larger is None):
+            return row
+        if row.share < share and larger is not None:
+            return replace(row, depth=max(row.depth, larger.depth))
+        larger = row
+    return None
