@@ -38,7 +38,8 @@ import json, sys, time
 import sleepfm_index
 engine, store, uri, collection, clips, where = sys.argv[1:]
 def memory(kind):
-    lines = open("/proc/self/smaps_rollup").read().splitlines()
+    with open("/proc/self/smaps_rollup") as file:
+        lines = file.read().splitlines()
     return next(int(x.split()[1]) for x in lines if x.startswith(kind)) / 1024
 if engine == "store":
     source = sleepfm_index.open(store)

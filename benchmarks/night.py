@@ -193,8 +193,7 @@ def compare(night: Path, args: argparse.Namespace) -> None:
             child.stdin.flush()
             runs[way].append(json.loads(child.stdout.readline()))
     for child in children.values():
-        child.stdin.close()
-        child.wait()
+        child.communicate()  # closes its pipes and waits
     # The first run of a process also imports, loads and checks; it is reported separately.
     later = {way: own[1:] or own for way, own in runs.items()}
     seconds = {w: statistics.median(r["seconds"] for r in own) for w, own in later.items()}

@@ -46,7 +46,8 @@ import json, sys, time
 import numpy as np
 import sleepfm_index, sleepfm_index.storage.metadata, sleepfm_index.storage.vectors
 def anonymous():
-    lines = open("/proc/self/smaps_rollup").read().splitlines()
+    with open("/proc/self/smaps_rollup") as file:
+        lines = file.read().splitlines()
     return next(int(x.split()[1]) for x in lines if x.startswith("Anonymous")) / 1024
 path, clips = sys.argv[1], int(sys.argv[2])
 before = anonymous()
