@@ -264,7 +264,9 @@ def _spread(values: list[float]) -> str:
 
 
 def _cell(value: float) -> str:
-    return f"{value:.3f}" if np.isfinite(value) else "-"
+    if not np.isfinite(value):
+        return "-"
+    return f"{value:.3f}" if value >= 0.0005 else "< 0.001"
 
 
 def _arm_line(name: str, people: str, runs: Runs) -> str:
