@@ -66,8 +66,8 @@ def filtered(share: str):
     bits = np.packbits(mask, bitorder="little")
     selector = faiss.IDSelectorBitmap(bits)
     selected = parameters(used["setting"], selector)
-    keep_alive = (bits, selector)
-    return lambda q: keep_alive and index.search(q[None], K, params=selected)[1][0]
+    # FAISS's parameters do not keep the selector alive.
+    return lambda q, _selector=selector: index.search(q[None], K, params=selected)[1][0]
 
 
 settings = (
