@@ -24,7 +24,7 @@ TRAINED = 100
 
 saved = data.folder / f"faiss-{kind}.index"
 seconds = saved.with_suffix(".seconds")
-if saved.exists():
+if seconds.exists():  # written last
     index = faiss.read_index(str(saved))
     built = float(seconds.read_text())
 else:

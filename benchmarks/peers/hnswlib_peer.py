@@ -13,7 +13,7 @@ data, threads = arguments()
 index = hnswlib.Index(space="ip", dim=512)
 saved = data.folder / "hnswlib.bin"
 start = time.perf_counter()
-if saved.exists():
+if (data.folder / "hnswlib.seconds").exists():  # written last
     index.load_index(str(saved), max_elements=len(data.vectors))
     built = float((data.folder / "hnswlib.seconds").read_text())
 else:

@@ -12,7 +12,7 @@ data, threads = arguments()
 index = Index(ndim=512, metric="ip", dtype="f16", connectivity=16, expansion_add=200)
 saved = data.folder / "usearch.bin"
 start = time.perf_counter()
-if saved.exists():
+if (data.folder / "usearch.seconds").exists():  # written last
     index.load(str(saved))
     built = float((data.folder / "usearch.seconds").read_text())
 else:
