@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm.modality import EMBEDDING_DIM
+from sleepfm_index.runtime.threads import faiss
 from sleepfm_index.search.blocks import Blocks
 
 ROUNDING: Final = 1.01 * EMBEDDING_DIM * 2.0**-24
@@ -215,12 +216,9 @@ def ranked(read: Read, queries: NDArray[np.float32], ids: NDArray[np.int64], k: 
         scores = np.full(part.shape, -np.inf)
         if len(distinct):
             vectors = read(distinct)
-            row_of = np.zeros(part.shape, np.intp)
+            row_of = np.full(part.shape, -1, np.int64)
             row_of[present] = inverse
-            # each query with its own candidates; BLAS would compare all with all
-            near = np.einsum("qmd,qd->qm", vectors[row_of], block)
-            near[~present] = -np.inf
-            close = close_to_best(near, k, margin(block))
+            close = close_to_best(_own_products(block, vectors, row_of), k, margin(block))
             scores[close] = exact_scores(block[np.nonzero(close)[0]], vectors[row_of[close]])
             present = close
         order = best_first(scores, part, k)
@@ -228,6 +226,20 @@ def ranked(read: Read, queries: NDArray[np.float32], ids: NDArray[np.int64], k: 
             best = best[present[row, best]]
             hits.append((part[row, best], scores[row, best]))
     return hits
+
+
+def _own_products(
+    queries: NDArray[np.float32], vectors: NDArray[np.float32], rows: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Inner products, float32 [q, m], of each query with its own rows of ``vectors``; -inf for -1.
+
+    FAISS computes them in its threads without copying the rows; BLAS would compare all with all.
+    """
+    products = np.empty(rows.shape, np.float32)
+    arrays = (np.ascontiguousarray(queries), np.ascontiguousarray(vectors), rows)
+    pointers = [faiss().swig_ptr(array) for array in (products, *arrays)]
+    faiss().fvec_inner_products_by_idx(*pointers, vectors.shape[1], *rows.shape)
+    return products
 
 
 def padded(candidates_of: list[NDArray[np.int64]]) -> NDArray[np.int64]:

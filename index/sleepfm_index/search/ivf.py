@@ -32,10 +32,8 @@ _ONE_THREAD: Final = 10_000
 """Expected number of codes below which a single query is searched by one thread: some 0.1 ms. A
 second thread would save little, and on a busy machine waiting for it takes longer than searching.
 """
-_SORTED_LISTS: Final = 256
-"""Number of lists up to which sorting all of them by score takes less time than selecting some."""
 _QUERIES: Final = 1024
-"""Queries per block, which bounds the memory for their scores with all centroids."""
+"""Queries per block, which bounds the memory of a search."""
 _QUERY_BITS: Final = 4
 """RaBitQ bits per query number; more do not raise recall, and unquantised is 20 times slower."""
 
@@ -57,7 +55,8 @@ class InvertedFile:
     structure: Structure
     counts: NDArray[np.int64]
     index: Any
-    _query_basis: NDArray[np.float32] | None
+    _directions: NDArray[np.float32]
+    _project: Any | None
     _mapped: NDArray[np.uint8]
     _starts: NDArray[np.int64]
     _readahead: Readahead
@@ -88,11 +87,15 @@ class InvertedFile:
         index.ntotal = entry.rows
         starts = np.r_[0, np.cumsum(structure.layout.padded_rows(counts))]
         mapped = np.memmap(path, np.uint8, "r")
-        code = structure.transform
-        basis = None if code is None else np.ascontiguousarray(code.query_basis.T)
+        directions, project = structure.centroids, None
+        if structure.transform is not None:
+            basis = np.ascontiguousarray(structure.transform.query_basis.T)
+            directions = np.concatenate([directions, basis])
+            project = _linear(basis)
         readahead = Readahead(parts=structure.layout.lists)
         referenced = (*referenced, lists)
-        return cls(structure, counts, index, basis, mapped, starts, readahead, referenced)
+        products = (directions, project)
+        return cls(structure, counts, index, *products, mapped, starts, readahead, referenced)
 
     @property
     def rows(self) -> int:
@@ -128,14 +131,16 @@ class InvertedFile:
         -------
         ndarray of int64, shape [q, k]
         """
+        queries = np.ascontiguousarray(queries)
         if len(queries) > _QUERIES:
             blocks = (queries[i : i + _QUERIES] for i in range(0, len(queries), _QUERIES))
             return np.concatenate([self.search(q, k, parameters, selector) for q in blocks])
         probes = parameter(parameters, "probes", self.structure.layout.lists)
-        lists, near = self._nearest(queries, probes)
-        projected = queries if self._query_basis is None else _products(queries, self._query_basis)
         if len(queries) > 1:
+            lists, near = self._nearest(queries, probes)
+            projected = queries if self._project is None else self._project.apply(queries)
             return self._read(projected, k, lists, near, selector)
+        lists, near, projected = self._nearest_of_one(queries, probes)
         before = self._readahead.begin()
         self._fetch(lists[0])
         ids = self._read(projected, k, lists, near, selector)
@@ -182,18 +187,29 @@ class InvertedFile:
         probes = parameters["probes"]
         return None if probes >= self.structure.layout.lists else {"probes": 4 * probes}
 
+    # Products by FAISS, not numpy: after one, the threads of numpy's BLAS spin for up to 20 ms, and
+    # FAISS's threads would wait for the cores.
+
     def _nearest(
         self, queries: NDArray[np.float32], probes: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return the lists of the nearest centroids, int64 [q, probes], best first, and scores."""
-        scores = _products(queries, self.structure.centroids)
-        if len(queries) == 1 and len(self.counts) <= _SORTED_LISTS:
-            lists = np.argsort(-scores)[:, :probes]
-            return lists, scores[:, lists[0]]
-        row = np.arange(len(queries))[:, None]
-        best = np.argpartition(scores, -probes, axis=1)[:, -probes:]
-        lists = best[row, np.argsort(-scores[row, best], axis=1)].astype(np.int64)
-        return lists, np.ascontiguousarray(scores[row, lists], np.float32)
+        centroids = self._directions[: self.structure.layout.lists]
+        inner_product = faiss().METRIC_INNER_PRODUCT
+        near, lists = faiss().knn(queries, centroids, probes, metric=inner_product)
+        return lists, near
+
+    def _nearest_of_one(
+        self, query: NDArray[np.float32], probes: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
+        """Return lists and scores as :meth:`_nearest`, and the projected query, on one thread."""
+        products = np.empty((1, len(self._directions)), np.float32)
+        pointers = [faiss().swig_ptr(array) for array in (products, query, self._directions)]
+        faiss().fvec_inner_products_ny(*pointers, EMBEDDING_DIM, products.size)
+        scores = products[:, : self.structure.layout.lists]
+        projected = query if self._project is None else products[:, scores.size :]
+        lists = np.sort(np.argpartition(scores, -probes)[:, -probes:])
+        return lists, scores[:, lists[0]], projected
 
     def _read(
         self,
@@ -264,14 +280,12 @@ class InvertedFile:
         return start * width, end * width
 
 
-def _products(queries: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Inner products, float32 [q, n], of queries with rows, float32 [n, 512]."""
-    if len(queries) == 1:
-        # Row by row, which BLAS does on one thread: its idle threads spin for a while, so that
-        # FAISS's threads would wait for the cores.
-        with np.errstate(over="ignore", invalid="ignore"):
-            return np.asarray(np.vecdot(rows, queries[0])[None])
-    return queries @ rows.T
+def _linear(basis: NDArray[np.float32]) -> Any:
+    """Return FAISS's linear map of vectors to their products with the rows of ``basis``."""
+    transform = faiss().LinearTransform(basis.shape[1], len(basis))
+    faiss().copy_array_to_vector(basis.ravel(), transform.A)
+    transform.is_trained = True
+    return transform
 
 
 def _parameters(code: str, probes: int, selector: Any | None) -> Any:

@@ -72,7 +72,8 @@ def widen(stored: Stored) -> NDArray[np.float32]:
     for start in range(0, len(stored), _WIDENED):
         rows = slice(start, start + _WIDENED)
         # the shift copies the sign into the bits below it, which are cleared
-        np.left_shift(narrow[rows], 13, out=bits[rows], dtype=np.int32)
+        bits[rows] = narrow[rows]
+        np.left_shift(bits[rows], 13, out=bits[rows])
         np.bitwise_and(bits[rows], _SIGN_AND_BITS, out=bits[rows])
         np.multiply(wide[rows], _REBASE, out=wide[rows])
     return wide

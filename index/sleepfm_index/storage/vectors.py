@@ -335,7 +335,7 @@ def _gather(reads: list[_Read], count: int) -> Stored:
     """Read rows of mapped files into one array."""
     if len(reads) == 1 and len(reads[0][2]) == count:
         _, mapped, rows = reads[0]  # one segment: its rows are in the order of the result
-        return mapped[rows]
+        return mapped.take(rows, axis=0)
     part = np.empty((count, EMBEDDING_DIM), vector_format.STORED)
     for chosen, mapped, rows in reads:
         part[chosen] = mapped[rows]
