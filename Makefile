@@ -56,7 +56,7 @@ docs: install
 notebooks: install
 	$(BIN)/python docs/notebooks/run.py
 
-# What takes longer than half a minute each.
+# The longest tests: some of training and search, and benchmarks that take long even at a tiny size.
 test-slow: install
 	$(BIN)/python -m pytest -m slow --numprocesses 2
 

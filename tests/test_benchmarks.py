@@ -87,7 +87,20 @@ TINY: Final = {
     ),
     "experiments/training_distance.py": "--folder {tmp} --people 24 --further 2 --minutes 1",
 }
-"""Options for which each takes some seconds at most."""
+"""Options for which each takes half a minute at most."""
+LONG: Final = {
+    "benchmarks/build.py",
+    "benchmarks/encode.py",
+    "benchmarks/explore.py",
+    "benchmarks/growth.py",
+    "benchmarks/milvus.py",
+    "benchmarks/night.py",
+    "benchmarks/objectives.py",
+    "benchmarks/pairwise.py",
+    "benchmarks/train_demo.py",
+    "experiments/questions.py",
+}
+"""Scripts that take ten seconds or more, run by `make test-slow` only."""
 PACKAGES: Final = {
     "benchmarks/cluster.py": ("tasks", ["dask"], "sleepfm-index[dask]"),
     "benchmarks/explore.py": ("", ["playwright"], "pip install playwright"),
@@ -175,7 +188,14 @@ def test_every_script_is_listed() -> None:
 
 @pytest.mark.filterwarnings("default")
 @pytest.mark.usefixtures("no_curves")
-@pytest.mark.parametrize("script", [name for name in TINY if name in SCRIPTS])
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in LONG else [])
+        for name in TINY
+        if name in SCRIPTS
+    ],
+)
 def test_it_runs(
     script: str, shared: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
