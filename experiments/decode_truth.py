@@ -5,7 +5,8 @@
 
 Per modality: Pearson's r between true values of a clip and a ridge regression on the vectors
 (fitted to every second recording, tested on the others), macro AUROC of stages likewise, effective
-rank and uniformity; per direction recall@1 and recall@10 among all clips. `--slots C3-M2 FLOW`
+rank and uniformity; per direction recall@1 and recall@10 among all clips (`others` is the mean of
+the two other vectors of a clip, as in leave-one-out). `--slots C3-M2 FLOW`
 empties the other slots of their modalities, as in a recording with one EEG lead and one airflow.
 """
 
@@ -86,11 +87,17 @@ def measure(
         cells += [f"{found['stage_auroc']:.3f}", f"{found['effective_rank']:.1f}"]
         print(f"| {modality} | " + " | ".join([*cells, f"{found['uniformity']:.2f}"]) + " |")
     print(f"\n| | recall@1 | recall@10 (chance {10 / len(owner):.4f}) |\n|---|---|---|")
-    for a, b in permutations(vectors, 2):
-        rank = true_ranks(vectors[a], vectors[b])
+    directions = {f"{a} -> {b}": (vectors[a], vectors[b]) for a, b in permutations(vectors, 2)}
+    for name in vectors if len(vectors) > 2 else ():
+        others = np.mean([own for m, own in vectors.items() if m != name], axis=0)
+        directions[f"{name} -> others"] = (vectors[name], others)
+    for direction, (queries, targets) in directions.items():
+        rank = true_ranks(queries, targets)
         first, ten = float((rank == 1).mean()), float((rank <= 10).mean())
-        figures[f"{a} -> {b}"] = {"recall_at_1": first, "recall_at_10": ten}
-        print(f"| {a} -> {b} | {first:.4f} | {ten:.4f} |")
+        figures[direction] = {"recall_at_1": first, "recall_at_10": ten}
+        print(f"| {direction} | {first:.4f} | {ten:.4f} |")
+    mean = [np.mean([figures[d][r] for d in directions]) for r in ("recall_at_1", "recall_at_10")]
+    print(f"| mean of {len(directions)} | {mean[0]:.4f} | {mean[1]:.4f} |")
     return figures
 
 

@@ -1,10 +1,10 @@
 """Measure which recordings are beyond the limit of a training distribution.
 
-    python experiments/training_distance.py --folder work
+    python experiments/training_distance.py --folder work [--weights demo]
         [--slpdb RECORDINGS --channels channels.yaml] [--mgh RECORDINGS] [--ucddb FOLDER]
 
-The training distribution (sleepfm/encoders/training_distribution.py) is measured on simulated
-people, and compared with these recordings:
+The training distribution (sleepfm/encoders/training_distribution.py) is that of --weights, or is
+measured on simulated people, and is compared with these recordings:
 
 - other simulated people, of whom 5 % should lie beyond the limit, with all and with few channels;
 - simulated nights with common mistakes: clips prepared under another contract, exchanged channel
@@ -31,6 +31,7 @@ from real_eeg import clips_of, read_night
 from sleepfm.clips import Clips
 from sleepfm.cohort_choices import NO_CHOICES, Choices
 from sleepfm.contract import BODY, ICML2024, ROBUST, Contract
+from sleepfm.encoders.load import load_weights
 from sleepfm.encoders.training_distribution import TrainingDistribution
 from sleepfm.errors import SleepFMError
 from sleepfm.recordings import find_recordings
@@ -38,7 +39,6 @@ from sleepfm.recordings.recording import Recording
 from sleepfm.simulate import simulate_cohort
 from sleepfm.training.measure_distribution import choose_people, measure_distribution
 
-BOOSTED = replace(ROBUST, boost={k: v for k, v in BODY.boost.items() if k in ROBUST.all_slots})
 Signals = Mapping[str, NDArray[np.floating]]
 Change = Callable[[Recording], Recording]
 
@@ -59,6 +59,7 @@ def main() -> None:
     """Measure the training distribution and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--folder", type=Path, required=True, help="for the simulated nights")
+    parser.add_argument("--weights", help="weights with a training distribution, such as demo")
     parser.add_argument("--people", type=int, default=100, help="simulated training people")
     parser.add_argument("--further", type=int, default=60, help="simulated people to compare")
     parser.add_argument("--minutes", type=float, default=10.0, help="of each simulated night")
@@ -67,14 +68,24 @@ def main() -> None:
     parser.add_argument("--mgh", type=Path, help="folder of recordings")
     parser.add_argument("--ucddb", type=Path, help="folder of .npz files")
     args = parser.parse_args()
-    training = simulated(args.folder / "own", args.people, args.minutes, seed=101)
+    if args.weights:
+        weights = load_weights(args.weights)
+        if weights.distribution is None:
+            parser.error(
+                f"{args.weights} describes no training set: sleepfm-index weights reference"
+            )
+        contract, distribution = weights.contract, weights.distribution
+    else:
+        contract = ROBUST
+        training = simulated(args.folder / "own", args.people, args.minutes, seed=101)
+        shaping, _ = choose_people(path.stem for path in training)
+        clips = ((path.stem, cut(path, contract).signals) for path in training)
+        distribution = measure_distribution(contract, clips, shaping)
     further = simulated(args.folder / "further", args.further, args.minutes, seed=202)
-    shaping, _ = choose_people(path.stem for path in training)
-    clips = ((path.stem, cut(path).signals) for path in training)
-    distribution = measure_distribution(ROBUST, clips, shaping)
+    print(f"contract {contract.name}")
     print(f"training distribution: {distribution.facts}")
     print(f"{'':44} {'recordings':>10}  {'bas':>11}  {'ecg':>11}  {'resp':>11}    unit warning")
-    for case in cases(args, further):
+    for case in cases(args, further, contract):
         report(case, distribution)
 
 
@@ -87,7 +98,7 @@ def simulated(folder: Path, people: int, minutes: float, seed: int) -> list[Path
 
 def cut(
     path: Path,
-    contract: Contract = ROBUST,
+    contract: Contract,
     choices: Choices = NO_CHOICES,
     change: Change = lambda recording: recording,
 ) -> Clips:
@@ -95,30 +106,42 @@ def cut(
     return choices.cut(change(choices.read(path)), contract)[1]
 
 
-def cases(args: argparse.Namespace, further: list[Path]) -> Iterator[Case]:
+def cases(args: argparse.Namespace, further: list[Path], contract: Contract) -> Iterator[Case]:
     """Yield the rows of the table."""
-    yield Case("other simulated people", prepared(further))
+
+    def cohort(
+        paths: Iterable[Path],
+        cut_by: Contract = contract,
+        choices: Choices = NO_CHOICES,
+        change: Change = lambda recording: recording,
+    ) -> list[tuple[Signals, bool]]:
+        return prepared(paths, cut_by, choices, change)
+
+    yield Case("other simulated people", cohort(further))
     some = further[:20]
-    yield Case("  one EEG channel, one belt", [first_slots(s, w) for s, w in prepared(some)])
-    yield Case("  contract with boosted heart beats", prepared(some, BOOSTED))
-    yield Case("  contract without scaling", prepared(some, replace(ROBUST, scaling="none")))
-    yield Case("  contract of the authors", prepared(some, ICML2024))
-    yield Case("  ECG and C3-M2 exchanged", prepared(some, change=exchanged("ECG", "C3-M2")))
-    yield Case("  E1-M2 and C3-M2 exchanged", prepared(some, change=exchanged("E1-M2", "C3-M2")))
-    yield Case("  CHEST and C3-M2 exchanged", prepared(some, change=exchanged("CHEST", "C3-M2")))
-    yield Case("  uV and mV exchanged in the header", prepared(some, change=wrong_units))
+    yield Case("  one EEG channel, one belt", [first_slots(s, w) for s, w in cohort(some)])
+    boost = {k: v for k, v in BODY.boost.items() if k in contract.all_slots}
+    name, other = ("without", {}) if contract.boost else ("with", boost)
+    yield Case(
+        f"  contract {name} boosted heart beats", cohort(some, replace(contract, boost=other))
+    )
+    yield Case("  contract without scaling", cohort(some, replace(contract, scaling="none")))
+    yield Case("  contract of the authors", cohort(some, ICML2024))
+    for first, second in (("ECG", "C3-M2"), ("E1-M2", "C3-M2"), ("CHEST", "C3-M2")):
+        change = exchanged(first, second)
+        yield Case(f"  {first} and {second} exchanged", cohort(some, change=change))
+    yield Case("  uV and mV exchanged in the header", cohort(some, change=wrong_units))
     if args.slpdb:
-        choices = NO_CHOICES.updated(ROBUST, substitute=True, channels=args.channels)
-        slpdb = prepared(recordings_in(args.slpdb), choices=choices)
+        choices = NO_CHOICES.updated(contract, substitute=True, channels=args.channels)
+        slpdb = cohort(recordings_in(args.slpdb), choices=choices)
         yield Case("slpdb, excerpts of 10 min", slpdb)
     if args.mgh:
-        choices = NO_CHOICES.updated(ROBUST, substitute=True)
-        yield Case("MGH/MF, excerpts", prepared(recordings_in(args.mgh), choices=choices))
+        choices = NO_CHOICES.updated(contract, substitute=True)
+        yield Case("MGH/MF, excerpts", cohort(recordings_in(args.mgh), choices=choices))
     if args.ucddb:
         nights = map(read_night, sorted(args.ucddb.glob("*.npz")))
-        yield Case(
-            "ucddb, one EEG channel", [({"bas": clips_of(n, ROBUST)}, False) for n in nights]
-        )
+        one_eeg = [({"bas": clips_of(night, contract)}, False) for night in nights]
+        yield Case("ucddb, one EEG channel", one_eeg)
 
 
 def recordings_in(folder: Path) -> list[Path]:
@@ -127,10 +150,7 @@ def recordings_in(folder: Path) -> list[Path]:
 
 
 def prepared(
-    paths: Iterable[Path],
-    contract: Contract = ROBUST,
-    choices: Choices = NO_CHOICES,
-    change: Change = lambda recording: recording,
+    paths: Iterable[Path], contract: Contract, choices: Choices, change: Change
 ) -> list[tuple[Signals, bool]]:
     """Prepare at most 20 clips of each recording; print which recordings cannot be used."""
     recordings = []

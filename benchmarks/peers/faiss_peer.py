@@ -78,6 +78,7 @@ settings = (
         for probes in (16, 23, 32, 45, 64, 91, 128, 181, 256)
         for factor in (3, 5, 10)
     ]
+    + [(256, 30), (512, 10), (512, 30), (1024, 30)]
 )
 sweep(
     f"FAISS {factory}",
