@@ -12,6 +12,7 @@ from sleepfm_cli.options import (
     DEFAULT_STORE,
     Format,
     FormatOption,
+    IncludeSeenOption,
     SeedOption,
     StoreOption,
     WhereOption,
@@ -46,6 +47,7 @@ def review(
         int, typer.Option("-k", min=1, help="Rows of each kind to show.")
     ] = 10,
     format: FormatOption = Format.table,  # noqa: A002
+    include_seen: IncludeSeenOption = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """List likely label errors, outliers, duplicates and flat embeddings, with reasons.
@@ -58,7 +60,12 @@ def review(
     with sleepfm_index.open(store) as opened:
         with messages.status("looking at every clip"):
             result = opened.review(
-                label=label, on=on, kinds=listed(kinds) or [], where=where, seed=seed
+                label=label,
+                on=on,
+                kinds=listed(kinds) or [],
+                where=where,
+                seed=seed,
+                include_seen=include_seen,
             )
         if out is not None:
             from pyarrow import csv

@@ -319,6 +319,7 @@ class Measures(Reader):
         kinds: Sequence[str] = ("label", "outlier", "duplicate", "flat"),
         where: str | None = None,
         seed: int = 0,
+        include_seen: bool = False,
     ) -> Result:
         """List likely label errors, outliers, duplicates and flat embeddings, with reasons.
 
@@ -326,12 +327,20 @@ class Measures(Reader):
 
         Parameters
         ----------
-        label, on, kinds, where, seed
+        label, on, kinds, where, seed, include_seen
             As in :func:`sleepfm_index.evaluation.review.review.review`.
         """
         from sleepfm_index.evaluation.review.review import review
 
-        return review(self, label=label, on=on, kinds=kinds, where=where, seed=seed)
+        return review(
+            self,
+            label=label,
+            on=on,
+            kinds=kinds,
+            where=where,
+            seed=seed,
+            include_seen=include_seen,
+        )
 
     def neighbours(
         self,

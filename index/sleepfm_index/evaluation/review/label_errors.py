@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm_index.errors import QueryError, StoreError
-from sleepfm_index.evaluation.labels.splits import Split
+from sleepfm_index.evaluation.labels.labels import read_labels
+from sleepfm_index.evaluation.labels.splits import check_classes, deal_folds, subjects_of
 from sleepfm_index.evaluation.models.features import feature_reader
 from sleepfm_index.evaluation.models.neighbour_search import nearest
 from sleepfm_index.evaluation.models.recipe import Recipe
-from sleepfm_index.evaluation.models.train_test import divide
+from sleepfm_index.evaluation.models.train_test import TrainTest
 from sleepfm_index.reader import Reader
 
 NEIGHBOURS: Final = 30
@@ -37,6 +38,8 @@ class LabelErrors:
     kappa : float
         Cohen's kappa of labels and predictions. If it is low, the vectors have little information
         on the label, and the list reflects them rather than errors of the scoring.
+    seen : str
+        Remark on subjects of the weights' training data; empty if there are none.
     """
 
     clip_ids: NDArray[np.int64]
@@ -45,6 +48,7 @@ class LabelErrors:
     probability: NDArray[np.float64]
     looked_at: int
     kappa: float
+    seen: str
 
 
 def label_errors(
@@ -54,6 +58,7 @@ def label_errors(
     *,
     where: str | None = None,
     seed: int = 0,
+    include_seen: bool = False,
 ) -> LabelErrors:
     """Find likely errors of a label by confident learning (Northcutt et al. 2021), by cleanlab.
 
@@ -74,6 +79,9 @@ def label_errors(
         SQL condition for every clip.
     seed : int
         Seed of the folds.
+    include_seen : bool
+        Whether to keep subjects of the weights' training data, who are neither judged nor judge by
+        default, because weights may have memorised their stages.
 
     Returns
     -------
@@ -82,7 +90,8 @@ def label_errors(
     Raises
     ------
     QueryError
-        If there are fewer than two classes or subjects, or the label is numeric.
+        If there are fewer than two classes or subjects, the label is numeric, or all subjects are
+        in the weights' training data.
     StoreError
         If cleanlab is not installed.
     """
@@ -92,11 +101,16 @@ def label_errors(
         raise StoreError(
             'label errors need cleanlab; pip install "sleepfm-index[review]"'
         ) from error
-    subjects = len(reader.sql("SELECT DISTINCT subject_id FROM clips").table)
+    labels = read_labels(reader, label, where, task="classification", include_seen=include_seen)
+    subjects = len(subjects_of(labels))
     if subjects < 2:
-        raise QueryError("label errors are judged by other subjects; this store has one")
-    folds = Split(min(_FOLDS, subjects))
-    sides = divide(reader, label, folds, where=where, task="classification", seed=seed)
+        raise QueryError(
+            f"label errors are judged by other subjects, but only one subject has labels of {label}"
+            + (f"; {labels.seen}" if labels.seen else "")
+        )
+    check_classes(labels)
+    folds = deal_folds(labels, min(_FOLDS, subjects), seed)
+    sides = TrainTest(reader, labels, reader, labels, folds)
     predictions = sides.predict(features, Recipe(seed=seed))
     order = np.argsort(predictions.clip_ids)
     ids, given = predictions.clip_ids[order], predictions.truth[order].astype(np.int64)
@@ -125,6 +139,7 @@ def label_errors(
         probabilities[error_rows, coded[error_rows]],
         len(ids),
         _kappa(coded, probabilities.argmax(axis=1)),
+        labels.seen,
     )
 
 

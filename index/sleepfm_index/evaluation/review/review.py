@@ -40,6 +40,7 @@ def review(
     kinds: Sequence[str] = KINDS,
     where: str | None = None,
     seed: int = 0,
+    include_seen: bool = False,
 ) -> Result:
     """List the clips that should be examined, with reasons.
 
@@ -58,6 +59,9 @@ def review(
         SQL condition over the columns of ``clips``.
     seed : int
         Random seed of folds and draws.
+    include_seen : bool
+        Whether to look for label errors of subjects of the weights' training data as well, and to
+        judge by them; the other kinds of findings are looked for in all clips in any case.
 
     Returns
     -------
@@ -79,10 +83,12 @@ def review(
     ids = reader.metadata.clip_ids(where)
     modalities = reader.manifest.modalities
     findings: list[_Findings] = []
-    notes = []
+    notes, remark = [], ""
     if "label" in kinds:
         features = on or "+".join(modalities)
-        errors = label_errors(reader, label, features, where=where, seed=seed)
+        errors = label_errors(
+            reader, label, features, where=where, seed=seed, include_seen=include_seen
+        )
         reasons = [
             f"{label} is {given}, clips of other subjects say {suggested} "
             f"(probability of {given} {chance:.2f})"
@@ -97,6 +103,7 @@ def review(
             f"{len(reasons):,} of {errors.looked_at:,} labels of {label} likely wrong (kappa of "
             f"labels and predictions {errors.kappa:.2f}{_WEAK if errors.kappa < TRUSTED else ''})"
         )
+        remark = f"; labels: {errors.seen}" if errors.seen else ""
     if "outlier" in kinds:
         for modality in modalities:
             odd = outliers(reader, modality, ids, seed)
@@ -111,7 +118,8 @@ def review(
             odd = flat(reader, modality, ids)
             findings.append(_Findings("flat", odd, [None] * len(odd.clip_ids)))
             notes.append(f"{len(odd.clip_ids):,} clips with flat {modality}")
-    return Result(_table(reader, findings), f"{len(ids):,} clips looked at: {', '.join(notes)}")
+    note = f"{len(ids):,} clips looked at: {', '.join(notes)}{remark}"
+    return Result(_table(reader, findings), note)
 
 
 def columns_of(result: Result) -> pa.Table:
