@@ -18,6 +18,7 @@ from sleepfm_cli.options import (
     WhereOption,
     listed,
 )
+from sleepfm_cli.outputs import destination
 from sleepfm_cli.render import clock, messages, say, show_arrow, show_table
 
 
@@ -41,7 +42,8 @@ def review(
         ),
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="Also write all rows to a CSV file: review.csv.")
+        Path | None,
+        typer.Option(help="Also write all rows to a file: .csv, .json or .parquet."),
     ] = None,
     rows_per_kind: Annotated[
         int, typer.Option("-k", min=1, help="Rows of each kind to show.")
@@ -57,6 +59,7 @@ def review(
     import sleepfm_index
     from sleepfm_index.evaluation.review.review import columns_of
 
+    answer = destination(out, format)
     with sleepfm_index.open(store) as opened:
         with messages.status("looking at every clip"):
             result = opened.review(
@@ -68,14 +71,15 @@ def review(
                 include_seen=include_seen,
             )
         if out is not None:
-            from pyarrow import csv
-
-            csv.write_csv(result.table, out)
+            answer.show(lambda: show_arrow(result.table, answer.format))
         if annotate and len(result):
             for note in opened.annotate(columns_of(result)).notes:
                 say(note)
     if format is not Format.table:
-        show_arrow(result.table, format)
+        if out is None:
+            show_arrow(result.table, format)
+        else:
+            say(result.note)
         return
     say(result.note)
     count: Counter[str] = Counter()
