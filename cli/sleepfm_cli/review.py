@@ -31,8 +31,13 @@ def review(
         typer.Option(help="Modalities that predict the label, e.g. bas+ecg; default: all."),
     ] = None,
     kinds: Annotated[
-        str, typer.Option("--look-for", help="What to look for, separated by commas.")
-    ] = "label,outlier,duplicate,flat",
+        str | None,
+        typer.Option(
+            "--look-for",
+            help="What to look for: label,outlier,duplicate,flat; default: all. Label errors need "
+            "the extra [review]; without it, and without this option, the others are looked for.",
+        ),
+    ] = None,
     where: WhereOption = None,
     seed: SeedOption = 0,
     annotate: Annotated[
@@ -65,7 +70,7 @@ def review(
             result = opened.review(
                 label=label,
                 on=on,
-                kinds=listed(kinds) or [],
+                kinds=listed(kinds),
                 where=where,
                 seed=seed,
                 include_seen=include_seen,
@@ -75,13 +80,11 @@ def review(
         if annotate and len(result):
             for note in opened.annotate(columns_of(result)).notes:
                 say(note)
+    say(result.note)
     if format is not Format.table:
         if out is None:
             show_arrow(result.table, format)
-        else:
-            say(result.note)
         return
-    say(result.note)
     count: Counter[str] = Counter()
     rows = []
     for row in result.to_pylist():

@@ -316,14 +316,15 @@ class Measures(Reader):
         *,
         label: str = "stage",
         on: str | None = None,
-        kinds: Sequence[str] = ("label", "outlier", "duplicate", "flat"),
+        kinds: Sequence[str] | None = None,
         where: str | None = None,
         seed: int = 0,
         include_seen: bool = False,
     ) -> Result:
         """List likely label errors, outliers, duplicates and flat embeddings, with reasons.
 
-        Label errors need the extra ``[review]``.
+        Label errors need the extra ``[review]``; without it, and unless ``kinds`` names them, the
+        others are looked for.
 
         Parameters
         ----------

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm_index.errors import QueryError, StoreError
+from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.labels.labels import read_labels
 from sleepfm_index.evaluation.labels.splits import check_classes, deal_folds, subjects_of
 from sleepfm_index.evaluation.models.features import feature_reader
@@ -18,7 +18,12 @@ from sleepfm_index.evaluation.models.train_test import TrainTest
 from sleepfm_index.reader import Reader
 
 NEIGHBOURS: Final = 30
+STAGE: Final = "stage"
 _FOLDS: Final = 5
+
+
+class NotJudgedError(QueryError):
+    """Label errors cannot be looked for in this store or installation; look for other findings."""
 
 
 @dataclass(frozen=True)
@@ -90,21 +95,27 @@ def label_errors(
     Raises
     ------
     QueryError
-        If there are fewer than two classes or subjects, the label is numeric, or all subjects are
-        in the weights' training data.
-    StoreError
-        If cleanlab is not installed.
+        If there are fewer than two classes, or the label is unknown or numeric.
+    NotJudgedError
+        If cleanlab is not installed, fewer than two subjects have labels, no clip has a stage, or
+        the stages are all of subjects in the weights' training data.
     """
     try:
         from cleanlab.filter import find_label_issues
     except ImportError as error:
-        raise StoreError(
+        raise NotJudgedError(
             'label errors need cleanlab; pip install "sleepfm-index[review]"'
         ) from error
-    labels = read_labels(reader, label, where, task="classification", include_seen=include_seen)
+    try:
+        labels = read_labels(reader, label, where, task="classification", include_seen=include_seen)
+    except QueryError as error:
+        # every store has stages, but they may all be unscored, or of people seen in training
+        if label != STAGE:
+            raise
+        raise NotJudgedError(str(error)) from error
     subjects = len(subjects_of(labels))
     if subjects < 2:
-        raise QueryError(
+        raise NotJudgedError(
             f"label errors are judged by other subjects, but only one subject has labels of {label}"
             + (f"; {labels.seen}" if labels.seen else "")
         )
