@@ -251,20 +251,22 @@ class Measures(Reader):
             seed=seed,
         )
 
-    def predict(self, probe: str | Path, *, where: str | None = None) -> Result:
+    def predict(
+        self, probe: str | Path, *, where: str | None = None, smooth: bool = False
+    ) -> Result:
         """Predict the label of every clip with a saved probe.
 
         Parameters
         ----------
         probe : path
             A file written by ``sleepfm-index probe --save``.
-        where : str, optional
-            SQL condition over the columns of ``clips``.
+        where, smooth
+            As in :func:`sleepfm_index.evaluation.models.predict.predict`.
         """
         from sleepfm_index.evaluation.models.predict import predict
         from sleepfm_index.evaluation.models.probe_kinds import load_probe
 
-        return predict(self, load_probe(probe), where=where)
+        return predict(self, load_probe(probe), where=where, smooth=smooth)
 
     def knn(
         self,
