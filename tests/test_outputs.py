@@ -6,11 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from cohorts import cohort_store
 from commands import run
 from stores import drawn_store
 from typer.testing import CliRunner
 
+import sleepfm_index
 from sleepfm.atomic_write import check_writable
 from sleepfm.errors import OutputError
 from sleepfm_cli.main import app
@@ -27,6 +30,8 @@ VERBS = {
     "export --out": ["export", "--out", "OUT.parquet"],
     "query --out": ["query", "--modality", "bas", "--clip", "1", "--out", "OUT.csv"],
     "sql --out": ["sql", "SELECT 1", "--out", "OUT.csv"],
+    "review --out": ["review", "--out", "OUT.csv"],
+    "probe --age-gap": ["probe", "--label", "age", "--on", "bas", "--age-gap", "OUT.csv"],
 }
 
 
@@ -38,9 +43,13 @@ def test_a_missing_folder_is_said_before_the_work(words: list[str], tmp_path: Pa
     assert isinstance(done.exception, OutputError) and "no folder" in str(done.exception)
 
 
-@pytest.mark.parametrize("words", [w for n, w in VERBS.items() if "--plot" in n])
-def test_an_ending_of_no_figure_is_said_before_the_work(words: list[str], tmp_path: Path) -> None:
-    asked = [word.replace("OUT.png", str(tmp_path / "out.xls")) for word in words]
+ANSWERS = ("query --out", "sql --out", "review --out", "probe --age-gap")
+
+
+@pytest.mark.parametrize("words", [w for n, w in VERBS.items() if "--plot" in n or n in ANSWERS])
+def test_an_unknown_ending_is_said_before_the_work(words: list[str], tmp_path: Path) -> None:
+    xls = str(tmp_path / "out.xls")
+    asked = [xls if word in ("OUT.png", "OUT.csv") else word for word in words]
     done = CliRunner().invoke(app, [*asked, "--store", str(tmp_path / "nowhere")])
     assert isinstance(done.exception, OutputError) and "ending" in str(done.exception)
 
@@ -112,6 +121,25 @@ def test_an_answer_in_a_file_is_the_answer_that_is_printed(
     assert (printed.returncode, written.returncode) == (0, 0), written.stderr
     assert out.read_bytes() == printed.stdout != b"" == written.stdout
     assert b"wrote" in written.stderr
+
+
+@pytest.mark.parametrize("ending", ["csv", "json", "parquet"])
+def test_a_review_and_ages_in_a_file_are_of_its_ending(tmp_path: Path, ending: str) -> None:
+    path = cohort_store(tmp_path / "s", "abcdefghijkl", 6, index=False)
+    with sleepfm_index.open(path) as opened:
+        ages = opened.age_gaps("bas", folds=2).table
+    out = tmp_path / f"answer.{ending}"
+    out.write_text("mine")
+    looked = ["review", "--look-for", "outlier,flat", "--store", path]
+    printed, written = run(*looked, "--format", ending), run(*looked, "--out", out)
+    assert out.read_bytes() == printed.stdout != b"", written.stderr
+    assert b"will be replaced" in written.stderr and b"outliers in bas" in written.stderr
+    probed = ["probe", "--label", "age", "--task", "regression", "--on", "bas", "--folds", "2"]
+    aged = run(*probed, "--age-gap", out, "--store", path)
+    assert aged.returncode == 0 and b"12 nights" in aged.stderr, aged.stderr
+    frame = ages.to_pandas()
+    read = {"csv": pd.read_csv, "json": pd.read_json, "parquet": pd.read_parquet}[ending](out)
+    pd.testing.assert_frame_equal(read[frame.columns], frame, check_dtype=False)
 
 
 def test_an_answer_that_fails_leaves_the_file_as_it_was(store: Path, tmp_path: Path) -> None:

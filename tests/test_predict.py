@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from pathlib import Path
 
 import mne
@@ -8,16 +9,20 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from cohorts import cohort_store
-from stores import drawn_store
+from stores import STAGES, drawn_store
+from typer.testing import CliRunner
 
 import sleepfm_index
 from sleepfm.errors import AnnotationError
 from sleepfm.recordings.find_scoring import find_annotations, find_lookalikes
 from sleepfm.recordings.scoring.read import read_scoring
-from sleepfm_index.errors import QueryError
+from sleepfm_cli.main import app
+from sleepfm_index.errors import FormatError, QueryError
 from sleepfm_index.evaluation.models.predict import predict, write_predictions
 from sleepfm_index.evaluation.models.probe import fit_probe
-from sleepfm_index.evaluation.models.probe_kinds import save_probe
+from sleepfm_index.evaluation.models.probe_kinds import load_probe, save_probe
+from sleepfm_index.evaluation.models.recipe import Recipe
+from sleepfm_index.evaluation.models.stage_transitions import Night, Transitions
 from sleepfm_index.storage.manifest import WeightsIdentity
 
 
@@ -91,6 +96,71 @@ def test_a_number_is_predicted_as_a_number(tmp_path: Path) -> None:
     assert [f.name for f in write_predictions(result, tmp_path / "o", made)] == [
         "predictions.parquet"
     ]
+
+
+def test_smoothed_stages_are_the_saved_probabilities_smoothed(tmp_path: Path) -> None:
+    learned = cohort_store(tmp_path / "one", "abcdef", noise=2.0, signal=0.3, index=False)
+    applied = drawn_store(tmp_path / "two", {"x": 30, "y": 30}, lacking=0.2, index=False)
+    with sleepfm_index.open(learned) as store:
+        save_probe(fit_probe(store, "stage", "bas"), tmp_path / "p.safetensors")
+        facts = store.sql("SELECT recording_id, stage FROM clips ORDER BY clip_id").to_pylist()
+    counts, shares = np.ones((5, 5)), np.ones(5)
+    for before, after in itertools.pairwise(facts):
+        if before["recording_id"] == after["recording_id"]:
+            counts[STAGES.index(before["stage"]), STAGES.index(after["stage"])] += 1
+    for fact in facts:
+        shares[STAGES.index(fact["stage"])] += 1
+    counted = Transitions(shares / shares.sum(), counts / counts.sum(axis=1, keepdims=True))
+
+    with sleepfm_index.open(applied) as store:
+        plain = store.predict(tmp_path / "p.safetensors")
+        smooth = store.predict(tmp_path / "p.safetensors", smooth=True)
+    assert "smoothed over each recording" in smooth.note and "smoothed" not in plain.note
+    changed = 0
+    for name in "xy":
+        of_night = [r for r in plain.to_pylist() if r["recording_id"] == name]
+        at = np.array([i for i, r in enumerate(of_night) if r["predicted"] is not None])
+        assert 0 < len(at) < 30
+        likelihood = np.array([[of_night[i][f"p_{c}"] for c in STAGES] for i in at])
+        steps = np.concatenate([[0], np.diff(at)])
+        expected = counted.smooth(likelihood, Night(np.arange(len(at)), steps))
+        rows = [r for r in smooth.to_pylist() if r["recording_id"] == name]
+        found = np.array([[rows[i][f"p_{c}"] for c in STAGES] for i in at])
+        np.testing.assert_allclose(found, expected)
+        stages = [STAGES[code] for code in expected.argmax(axis=1)]
+        assert [rows[i]["predicted"] for i in at] == stages
+        assert all(r["predicted"] is None for i, r in enumerate(rows) if i not in at)
+        changed += sum(of_night[i]["predicted"] != rows[i]["predicted"] for i in at)
+    assert changed
+
+    asked = ["predict", str(tmp_path / "p.safetensors"), "--smooth", "--store", str(applied)]
+    ran = CliRunner().invoke(app, [*asked, "--out", str(tmp_path / "out")])
+    assert ran.exit_code == 0 and "smoothed over" in " ".join(ran.stderr.split()), ran.output
+    assert pq.read_table(tmp_path / "out" / "predictions.parquet").equals(smooth.table)
+
+
+def test_a_probe_without_transitions_is_not_smoothed(tmp_path: Path) -> None:
+    path = cohort_store(tmp_path / "s", "abc", 20, index=False)
+    with sleepfm_index.open(path) as store:
+        stage = fit_probe(store, "stage", "bas")
+        earlier = {k: v for k, v in stage.about.items() if k != "transitions"}
+        file = save_probe(stage.with_about(earlier), tmp_path / "earlier.safetensors")
+        assert len(store.predict(file)) == 60
+        boosted = fit_probe(store, "stage", "bas", recipe=Recipe(model="boosting"))
+        for made in (load_probe(file), fit_probe(store, "sdb", "bas"), boosted):
+            assert "transitions" not in made.about
+            with pytest.raises(QueryError, match=r"no stage transitions .* probe --label stage"):
+                predict(store, made, smooth=True)
+        whole = stage.about["transitions"]
+        for part, value in (
+            ("matrix", [[1.0]]),
+            ("initial", [2.0] * 5),
+            ("initial", 1),
+            ("matrix", "none"),
+        ):
+            damaged = earlier | {"transitions": whole | {part: value}}
+            with pytest.raises(FormatError, match="transitions are damaged"):
+                predict(store, stage.with_about(damaged), smooth=True)
 
 
 def test_vectors_of_other_weights_are_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,21 @@ def test_lists_of_clips_and_subjects(path: Path, tmp_path: Path) -> None:
     assert "among 4 listed clips (1 of them not in this store)" in asked.stderr
     fewer = ask(path, *words, "--exclude-subjects", tmp_path / "people.txt")
     assert len(fewer.stdout.splitlines()) == 2 + 1
+
+
+def test_every_clip_of_a_night_finds_only_what_the_lists_allow(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "clips.txt").write_text("40\n41\n70\n9999\n")
+    (tmp_path / "people.txt").write_text("subject-b\n")
+    words = ["--modality", "bas", "--to", "bas", "--recording", "a", "--all", "--format", "csv"]
+    asked = ask(path, *words, "--among", tmp_path / "clips.txt")
+    assert asked.exit_code == 0, asked.stderr
+    assert "among 4 listed clips (1 of them not in this store)" in asked.stderr
+    rows = list(csv.DictReader(asked.stdout.splitlines()))
+    assert {row["clip_id"] for row in rows} == {"40", "41", "70"}
+    fewer = ask(path, *words, "--exclude-subjects", tmp_path / "people.txt", "-k", 200)
+    people = {row["subject_id"] for row in csv.DictReader(fewer.stdout.splitlines())}
+    assert people and not people & {"subject-a", "subject-b"}
+    assert ask(path, *words, "--clip", 3).exit_code == 2
 
 
 def test_stretches_and_nights(path: Path) -> None:

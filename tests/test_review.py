@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from cohorts import cohort_store
 from stores import STAGES, WEIGHTS, drawn_segment
+from typer.testing import CliRunner
 
 import sleepfm_index
 from sleepfm.contract import ROBUST
-from sleepfm_index.errors import QueryError
+from sleepfm_cli.main import app
+from sleepfm_index.errors import QueryError, StoreError
 from sleepfm_index.evaluation.review.review import columns_of
 from sleepfm_index.storage.writer import Writer
 
@@ -104,6 +108,53 @@ def test_a_review_becomes_columns(path: Path) -> None:
         opened.annotate(columns_of(found))
         named = opened.sql("SELECT clip_id FROM clips WHERE review IS NOT NULL ORDER BY clip_id")
         assert named.table["clip_id"].to_pylist() == sorted(set(found.table["clip_id"].to_pylist()))
+
+
+@pytest.fixture
+def no_cleanlab(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("cleanlab", "cleanlab.filter"):
+        monkeypatch.setitem(sys.modules, name, None)
+
+
+@pytest.mark.usefixtures("no_cleanlab")
+def test_without_cleanlab_the_other_findings_are_listed(
+    path: Path, store: sleepfm_index.Store
+) -> None:
+    sentence = (
+        'label errors were not looked for, because label errors need cleanlab; pip install "sl'
+    )
+    result = store.review()
+    assert sentence in result.note and "outliers in bas" in result.note
+    others = store.review(kinds=["outlier", "duplicate", "flat"])
+    assert result.table.equals(others.table) and "label" not in others.note
+    shown = CliRunner().invoke(app, ["review", "--store", str(path), "--format", "csv"])
+    assert shown.exit_code == 0 and "duplicate" in shown.stdout
+    assert sentence in " ".join(shown.stderr.split())
+
+
+@pytest.mark.usefixtures("no_cleanlab")
+def test_label_errors_that_are_asked_for_need_cleanlab(
+    path: Path, store: sleepfm_index.Store
+) -> None:
+    with pytest.raises(StoreError, match="need cleanlab"):
+        store.review(kinds=["label", "flat"])
+    asked = ["review", "--look-for", "label", "--store", str(path)]
+    assert isinstance(CliRunner().invoke(app, asked).exception, StoreError)
+
+
+def test_labels_that_nobody_can_judge_leave_the_other_findings(tmp_path: Path) -> None:
+    pytest.importorskip("cleanlab")
+    alone = cohort_store(tmp_path / "one", "a", 10, index=False)
+    unscored = cohort_store(tmp_path / "unscored", "ab", 10, unscored=10, index=False)
+    seen = cohort_store(tmp_path / "seen", "ab", 10, seen=dict.fromkeys("ab", "pretrain"))
+    for one, why in ((alone, "only one subject"), (unscored, "no clip"), (seen, "--include-seen")):
+        with sleepfm_index.open(one) as opened:
+            note = opened.review().note
+            assert "label errors were not looked for, because " in note and why in note
+            with pytest.raises(QueryError, match=why):
+                opened.review(kinds=["label"])
+    with sleepfm_index.open(alone) as opened, pytest.raises(QueryError, match="no column"):
+        opened.review(label="stagge")
 
 
 def test_nothing_else_can_be_looked_for(store: sleepfm_index.Store) -> None:

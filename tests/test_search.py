@@ -365,7 +365,7 @@ def test_a_whole_night_gets_the_answers_of_its_clips(
     where = "stage <> 'N2'"
     reader = nights.query_many("ecg", to="bas", recording="c", k=4, where=where, min_gap=spread)
     rows = reader.read_all()
-    assert reader.schema.metadata[b"note"] == b"exact"
+    assert reader.schema.metadata[b"note"] == b"exact, where stage <> 'N2'"
     asking = nights.metadata.clip_ids("recording_id = 'c' AND has_ecg")
     assert len(asking) > 16
     alone = [
@@ -377,6 +377,38 @@ def test_a_whole_night_gets_the_answers_of_its_clips(
     ]
     names = ("query_clip_id", "rank", "score", "clip_id", "stage")
     assert list(zip(*(rows[n].to_pylist() for n in names), strict=True)) == alone
+
+
+@pytest.mark.parametrize("exclude", ["subject", "none"])
+def test_a_whole_night_finds_only_what_the_lists_allow(
+    nights: sleepfm_index.Store, exclude: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sleepfm_index.query.batch.BATCH", 16)
+    everybody = nights.sql("SELECT DISTINCT subject_id FROM clips WHERE recording_id <> 'c'")
+    gone = everybody.to_pylist()[0]["subject_id"]
+    listed = [*nights.metadata.clip_ids("clip_id % 3 = 0").tolist(), 10**6]
+    scope = {"where": "stage <> 'N2'", "allowed": listed, "exclude_subjects": [gone]}
+    reader = nights.query_many("ecg", "bas", recording="c", k=40, exclude=exclude, **scope)  # type: ignore[arg-type]
+    note = reader.schema.metadata[b"note"].decode()
+    assert f"among {len(listed)} listed clips (1 of them not in this store)" in note
+    assert "without 1 listed subject" in note
+    found: dict[int, list[tuple[int, float]]] = {}
+    for row in reader.read_all().to_pylist():
+        found.setdefault(row["query_clip_id"], []).append((row["clip_id"], row["score"]))
+    own = "true" if exclude == "none" else "subject_id NOT IN (SELECT subject_id FROM clips "
+    own += "" if exclude == "none" else "WHERE recording_id = 'c')"
+    may = nights.metadata.clip_ids(
+        f"clip_id % 3 = 0 AND stage <> 'N2' AND subject_id <> '{gone}' AND has_bas AND {own}"
+    )
+    assert len(may)
+    asking = nights.metadata.clip_ids("recording_id = 'c' AND has_ecg")
+    assert sorted(found) == asking.tolist()
+    candidates = nights.vectors.of(may, "bas")[0].astype(np.float64)
+    for clip, hits in found.items():
+        scores = candidates @ nights.vectors.of(np.array([clip]), "ecg")[0][0].astype(np.float64)
+        expected = may[np.argsort(-scores, kind="stable")][:40]
+        assert [i for i, _ in hits] == expected.tolist()
+        np.testing.assert_allclose([s for _, s in hits], np.sort(scores)[::-1][:40], atol=1e-6)
 
 
 def test_many_questions_that_do_not_fit(nights: sleepfm_index.Store) -> None:

@@ -29,6 +29,7 @@ from sleepfm_index.choices import Among
 if TYPE_CHECKING:
     from sleepfm.cohort_choices import Choices
     from sleepfm_index import Result
+    from sleepfm_index.evaluation.retrieval.fewer_slots import FewerSlots
 
 
 _SECONDARY: Final = ("R@5", "MRR", "gallery", "top hit same stage/subj./min.", "seed")
@@ -65,7 +66,8 @@ def evaluate(
         typer.Option(
             "--without-slots",
             help="Instead of the store, evaluate these recordings, encoded with its weights and "
-            "with ever fewer channels; may be repeated.",
+            "with ever fewer channels; may be repeated. Of the other options, --gallery, --seed, "
+            "--include-seen and those of the figure and format apply.",
         ),
     ] = None,
     weights: Annotated[
@@ -94,15 +96,26 @@ def evaluate(
     import sleepfm_index
     from sleepfm.cohort_choices import NO_CHOICES
 
+    expect_figure(plot)
     if without_slots:
+        _refuse_with_slots(
+            where=where is not None,
+            draws=draws > 1,
+            gallery_scope=gallery_scope != "all",
+            by=by is not None,
+            combinations=combinations,
+            against=against is not None,
+        )
         name, choices = weights, NO_CHOICES
         if name is None:
             with sleepfm_index.open(store) as opened:
                 name, choices = opened.manifest.weights.name, opened.manifest.choices
         result_by_slots = _fewer_slots(
-            without_slots, name, choices, channels, subjects, seed, include_seen
+            without_slots, name, choices, channels, subjects, gallery, seed, include_seen
         )
         show_fewer_slots(result_by_slots, format)
+        if plot is not None:
+            _draw_fewer_slots(result_by_slots, plot, dpi, style)
         return
     if weights or channels or subjects:
         raise typer.BadParameter("--weights, --channels and --subjects require --without-slots")
@@ -116,7 +129,6 @@ def evaluate(
     }
     if against is not None and (by or combinations or plot):
         raise typer.BadParameter("--against cannot be combined with --by, --combinations or --plot")
-    expect_figure(plot)
     with ExitStack() as stack:
         opened = stack.enter_context(sleepfm_index.open(store))
         stack.enter_context(messages.status("comparing every pair of clips"))
@@ -146,15 +158,34 @@ def evaluate(
             panels.draw_retrieval(result, plot, dpi)  # type: ignore[arg-type]
 
 
+def _refuse_with_slots(**given: bool) -> None:
+    """Refuse the given options, which choose clips of a store."""
+    names = [f"--{name.replace('_', '-')}" for name, is_given in given.items() if is_given]
+    if names:
+        raise typer.BadParameter(
+            f"--without-slots cannot be combined with {', '.join(names)}: it measures recordings, "
+            "not the clips of a store"
+        )
+
+
+def _draw_fewer_slots(result: FewerSlots, path: Path, dpi: int, style: str | None) -> None:
+    from sleepfm_index.evaluation.figures import panels
+    from sleepfm_index.evaluation.figures.style import figure_style
+
+    with figure_style(style):
+        panels.draw_fewer_slots(result, path, dpi)
+
+
 def _fewer_slots(
     paths: list[Path],
     weights: str,
     choices: Choices,
     channels: Path | None,
     subjects: Path | None,
+    gallery: int | None,
     seed: int,
     include_seen: bool,
-) -> Result:
+) -> FewerSlots:
     from sleepfm.encoders.inference import Encoder
     from sleepfm.encoders.load import find_weights
     from sleepfm.encoders.seen import Seen
@@ -172,6 +203,7 @@ def _fewer_slots(
             Encoder(loaded, "cpu", backend="auto").encode,
             Preparation(loaded.contract, choices.updated(loaded.contract, channels=channels)),
             subjects=people.marked(Seen.of_record(loaded.record)),
+            gallery=gallery,
             seed=seed,
             include_seen=include_seen,
             progress=lambda done, total: bar.update(bar.task_ids[0], completed=done, total=total),
@@ -189,13 +221,25 @@ def show_fewer_slots(result: Result, form: Format) -> None:
             (
                 row["modality"],
                 f"{row['slots_left']} of {row['slots']}",
-                f"{row['recall_at_10']:.3f} ({row['chance_at_10']:.3f})",
-                "-" if row["stage_auroc"] is None else f"{row['stage_auroc']:.3f}",
+                f"{between(row, 'recall_at_10')} ({row['chance_at_10']:.3f})",
+                between(row, "stage_auroc"),
+                _tested(row),
             )
             for row in result.to_pylist()
         ],
-        ("modality", "slots left", "R@10 (chance)", "stage AUROC"),
+        (
+            "modality",
+            "slots left",
+            "R@10 [95 %] (chance)",
+            "stage AUROC [95 %]",
+            "subjects (staged)",
+        ),
     )
+
+
+def _tested(row: dict[str, Any]) -> str:
+    """Return the number of subjects, and of those whose stages were predicted."""
+    return f"{row['subjects']}" + (f" ({row['stage_subjects']})" if row["stage_subjects"] else "")
 
 
 def show_recall(result: Result, *, wide: bool = False) -> None:

@@ -17,6 +17,13 @@ def predict(
     probe: Annotated[Path, typer.Argument(help="A probe saved by `sleepfm-index probe --save`.")],
     out: Annotated[Path, typer.Option(help="Output folder.")] = Path("predictions"),
     where: WhereOption = None,
+    smooth: Annotated[
+        bool,
+        typer.Option(
+            "--smooth",
+            help="Smooth the stages of each recording by the transitions saved with the probe.",
+        ),
+    ] = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Predict all clips with a saved probe; write Parquet, CSV and EDF+."""
@@ -28,7 +35,7 @@ def predict(
     expect_output(out, folder=True)
     loaded = load_probe(probe)
     with sleepfm_index.open(store) as opened:
-        result = apply_probe(opened, loaded, where=where)
+        result = apply_probe(opened, loaded, where=where, smooth=smooth)
         clip_seconds = float(opened.manifest.contract.clip_seconds)
     say(result.note)
     for path in write_predictions(result, out, loaded, clip_seconds=clip_seconds):

@@ -33,7 +33,7 @@ from sleepfm_cli.options import (
     by_sdb_rule,
     listed,
 )
-from sleepfm_cli.outputs import expect_figure, expect_output
+from sleepfm_cli.outputs import destination, expect_figure, expect_output
 from sleepfm_cli.render import messages, say, show_arrow, show_table
 from sleepfm_index.choices import Model
 
@@ -113,8 +113,7 @@ def probe(
         Path | None,
         typer.Option(
             help="For --label age: write the predicted age of each night, with and without bias "
-            "correction, as CSV "
-            "or Parquet; needs one kind of vector, e.g. --on bas."
+            "correction, to a .csv, .json or .parquet file; needs one kind of vector: --on bas."
         ),
     ] = None,
     save: Annotated[
@@ -151,7 +150,7 @@ def probe(
     if as_authors and (model != "linear" or c != "1"):
         raise typer.BadParameter("--as-authors cannot be combined with --model or -c")
     expect_output(save)
-    expect_output(age_gap)
+    nights = destination(age_gap, Format.table)
     expect_figure(plot)
     recipe = (
         Recipe.as_authors(seed=seed, train_clips=train_clips)
@@ -208,7 +207,7 @@ def probe(
         if age_gap is not None and features:
             with messages.status("predicting ages"):
                 gaps = opened.age_gaps(features[0], where=where, recipe=recipe, **split)
-            _write_nights(gaps, age_gap)
+            nights.show(lambda: show_arrow(gaps.table, nights.format))
             say(f"{gaps.note}; {len(gaps)} nights in {age_gap}")
         if save is not None and features:
             with messages.status("fitting the probe to save"):
@@ -223,15 +222,6 @@ def probe(
             say(f"saved to {save_probe(fitted, save)}")
     if plot is not None:
         _draw(result, plot, dpi, style, curve=shots is not None)
-
-
-def _write_nights(gaps: Result, path: Path) -> None:
-    from pyarrow import csv, parquet
-
-    from sleepfm.atomic_write import write_file
-
-    write = parquet.write_table if path.suffix == ".parquet" else csv.write_csv
-    write_file(path, lambda temporary: write(gaps.table, temporary))
 
 
 def _baselines(store: Store) -> BaselineFeatures:

@@ -91,7 +91,11 @@ def query(
     ] = False,
     every: Annotated[
         bool,
-        typer.Option("--all", help="Query with every clip of --recording; answers are streamed."),
+        typer.Option(
+            "--all",
+            help="Query with every clip of --recording; answers are streamed. Filters "
+            "restrict what each clip may find.",
+        ),
     ] = False,
     k: Annotated[int, typer.Option("-k", min=1, help="Number of results.")] = 10,
     where: WhereOption = None,
@@ -200,8 +204,10 @@ def query(
     if plot is not None and (like_where is not None or "," in modality):
         raise typer.BadParameter("--plot supports a single clip and a single modality")
     if every:
-        if recording is None or lists or any(one is not None for one in examples):
-            raise typer.BadParameter("--all requires --recording only")
+        if recording is None or any(one is not None for one in examples):
+            raise typer.BadParameter(
+                "--all queries with every clip of --recording, and with no other example"
+            )
         stream_query = {"recording": recording, "min_gap": min_gap, "exact": exact, **scope}
         _stream(store, modality, to or "others", stream_query, answer)
         return

@@ -12,11 +12,13 @@ from sleepfm_cli.options import (
     DEFAULT_STORE,
     Format,
     FormatOption,
+    IncludeSeenOption,
     SeedOption,
     StoreOption,
     WhereOption,
     listed,
 )
+from sleepfm_cli.outputs import destination
 from sleepfm_cli.render import clock, messages, say, show_arrow, show_table
 
 
@@ -29,8 +31,13 @@ def review(
         typer.Option(help="Modalities that predict the label, e.g. bas+ecg; default: all."),
     ] = None,
     kinds: Annotated[
-        str, typer.Option("--look-for", help="What to look for, separated by commas.")
-    ] = "label,outlier,duplicate,flat",
+        str | None,
+        typer.Option(
+            "--look-for",
+            help="What to look for: label,outlier,duplicate,flat; default: all. Label errors need "
+            "the extra [review]; without it, and without this option, the others are looked for.",
+        ),
+    ] = None,
     where: WhereOption = None,
     seed: SeedOption = 0,
     annotate: Annotated[
@@ -40,12 +47,14 @@ def review(
         ),
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="Also write all rows to a CSV file: review.csv.")
+        Path | None,
+        typer.Option(help="Also write all rows to a file: .csv, .json or .parquet."),
     ] = None,
     rows_per_kind: Annotated[
         int, typer.Option("-k", min=1, help="Rows of each kind to show.")
     ] = 10,
     format: FormatOption = Format.table,  # noqa: A002
+    include_seen: IncludeSeenOption = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """List likely label errors, outliers, duplicates and flat embeddings, with reasons.
@@ -55,22 +64,27 @@ def review(
     import sleepfm_index
     from sleepfm_index.evaluation.review.review import columns_of
 
+    answer = destination(out, format)
     with sleepfm_index.open(store) as opened:
         with messages.status("looking at every clip"):
             result = opened.review(
-                label=label, on=on, kinds=listed(kinds) or [], where=where, seed=seed
+                label=label,
+                on=on,
+                kinds=listed(kinds),
+                where=where,
+                seed=seed,
+                include_seen=include_seen,
             )
         if out is not None:
-            from pyarrow import csv
-
-            csv.write_csv(result.table, out)
+            answer.show(lambda: show_arrow(result.table, answer.format))
         if annotate and len(result):
             for note in opened.annotate(columns_of(result)).notes:
                 say(note)
-    if format is not Format.table:
-        show_arrow(result.table, format)
-        return
     say(result.note)
+    if format is not Format.table:
+        if out is None:
+            show_arrow(result.table, format)
+        return
     count: Counter[str] = Counter()
     rows = []
     for row in result.to_pylist():

@@ -251,20 +251,22 @@ class Measures(Reader):
             seed=seed,
         )
 
-    def predict(self, probe: str | Path, *, where: str | None = None) -> Result:
+    def predict(
+        self, probe: str | Path, *, where: str | None = None, smooth: bool = False
+    ) -> Result:
         """Predict the label of every clip with a saved probe.
 
         Parameters
         ----------
         probe : path
             A file written by ``sleepfm-index probe --save``.
-        where : str, optional
-            SQL condition over the columns of ``clips``.
+        where, smooth
+            As in :func:`sleepfm_index.evaluation.models.predict.predict`.
         """
         from sleepfm_index.evaluation.models.predict import predict
         from sleepfm_index.evaluation.models.probe_kinds import load_probe
 
-        return predict(self, load_probe(probe), where=where)
+        return predict(self, load_probe(probe), where=where, smooth=smooth)
 
     def knn(
         self,
@@ -316,22 +318,32 @@ class Measures(Reader):
         *,
         label: str = "stage",
         on: str | None = None,
-        kinds: Sequence[str] = ("label", "outlier", "duplicate", "flat"),
+        kinds: Sequence[str] | None = None,
         where: str | None = None,
         seed: int = 0,
+        include_seen: bool = False,
     ) -> Result:
         """List likely label errors, outliers, duplicates and flat embeddings, with reasons.
 
-        Label errors need the extra ``[review]``.
+        Label errors need the extra ``[review]``; without it, and unless ``kinds`` names them, the
+        others are looked for.
 
         Parameters
         ----------
-        label, on, kinds, where, seed
+        label, on, kinds, where, seed, include_seen
             As in :func:`sleepfm_index.evaluation.review.review.review`.
         """
         from sleepfm_index.evaluation.review.review import review
 
-        return review(self, label=label, on=on, kinds=kinds, where=where, seed=seed)
+        return review(
+            self,
+            label=label,
+            on=on,
+            kinds=kinds,
+            where=where,
+            seed=seed,
+            include_seen=include_seen,
+        )
 
     def neighbours(
         self,

@@ -116,6 +116,8 @@ class Store(Measures):
         exclude: str = "subject",
         min_gap: float | None = None,
         exact: bool = False,
+        allowed: ArrayLike | None = None,
+        exclude_subjects: Sequence[str] = (),
     ) -> pa.RecordBatchReader:
         """Find the nearest clips of many clips at once, or of a whole recording.
 
@@ -124,7 +126,7 @@ class Store(Measures):
 
         Parameters
         ----------
-        modality, to, clips, recording, k, where, exclude, min_gap, exact
+        modality, to, clips, recording, k, where, exclude, min_gap, exact, allowed, exclude_subjects
             The fields of :class:`sleepfm_index.query.question.Questions`; exactly one of ``clips``
             and ``recording`` is given.
 
@@ -139,7 +141,10 @@ class Store(Measures):
             If the queries do not match the store.
         """
         ids = None if clips is None else np.asarray(clips)
-        questions = Questions(modality, to, ids, recording, k, where, exclude, min_gap, exact)
+        questions = Questions(
+            modality, to, ids, recording, k, where, exclude, min_gap, exact, allowed,
+            exclude_subjects,
+        )  # fmt: skip
         return answers(self, questions)
 
     def stretches(

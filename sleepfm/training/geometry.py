@@ -131,12 +131,10 @@ def stage_auroc(
         Mean over the stages that some but not all test clips have; NaN if there is none, or if
         fewer than 20 clips for fitting or for testing have a stage.
     """
-    _, number = np.unique(np.asarray(owner), return_inverse=True)
-    available = np.isfinite(stages).all(axis=1)
-    train, test = available & (number % 2 == 0), available & (number % 2 == 1)
-    if min(train.sum(), test.sum()) < 20:
+    predicted = stage_scores(vectors, stages, owner)
+    if predicted is None:
         return float("nan")
-    scores = _ridge(vectors[train], stages[train], vectors[test])
+    test, scores = predicted
     areas = []
     for score, positive in zip(scores.T, stages[test].T > 0.5, strict=True):
         if positive.any() and not positive.all():
@@ -144,6 +142,32 @@ def stage_auroc(
             pairs_in_order = rank[positive].sum() - positive.sum() * (positive.sum() + 1) / 2
             areas.append(pairs_in_order / (positive.sum() * (~positive).sum()))
     return float(np.mean(areas)) if areas else float("nan")
+
+
+def stage_scores(
+    vectors: Floats, stages: Floats, owner: Sequence[int] | NDArray[np.integer]
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]] | None:
+    """Predict the sleep stages of every second recording, by ridge regression on the others.
+
+    Parameters
+    ----------
+    vectors, stages, owner
+        As for :func:`stage_auroc`.
+
+    Returns
+    -------
+    test : ndarray of bool, shape [n]
+        Mask of the predicted clips.
+    scores : ndarray of float64, shape [tested, classes]
+        Score of each stage; higher is more likely.
+        None instead of both if fewer than 20 clips for fitting or for testing have a stage.
+    """
+    _, number = np.unique(np.asarray(owner), return_inverse=True)
+    available = np.isfinite(stages).all(axis=1)
+    train, test = available & (number % 2 == 0), available & (number % 2 == 1)
+    if min(train.sum(), test.sum()) < 20:
+        return None
+    return test, _ridge(vectors[train], stages[train], vectors[test])
 
 
 def _ridge(x: Floats, y: Floats, new: Floats) -> NDArray[np.float64]:

@@ -16,6 +16,7 @@ from sleepfm_index.query.examples import runs_of
 from sleepfm_index.query.nearest import Search, nearest
 from sleepfm_index.query.origin import query_vectors
 from sleepfm_index.query.question import Questions, check_search, target_of
+from sleepfm_index.query.scope import merged, scope
 from sleepfm_index.reader import Reader
 from sleepfm_index.runtime.at_exit import closed_at_exit
 from sleepfm_index.search.exact import Hits
@@ -39,7 +40,7 @@ def answers(reader: Reader, questions: Questions) -> pa.RecordBatchReader:
     pyarrow.RecordBatchReader
         Columns query_clip_id, rank, score, clip_id and all metadata of the result clips. Queries
         are in the given order and the rows of each are sorted by rank. The schema's metadata
-        states the search method under ``note``.
+        states the search method and the candidates under ``note``.
 
     Raises
     ------
@@ -54,15 +55,19 @@ def answers(reader: Reader, questions: Questions) -> pa.RecordBatchReader:
     vectors, present = query_vectors(reader, query_ids, modalities)
     if not present.any():
         raise QueryError(f"none of these clips has {questions.modality} signals to search with")
+    candidates = scope(reader, questions.where, questions.allowed, questions.exclude_subjects)
     search = Search(
         target_of(modalities, questions.to, known),
         questions.k,
-        None if questions.where is None else reader.metadata.clip_ids(questions.where),
+        candidates.allowed,
+        candidates.without,
         min_gap=questions.min_gap,
         exact=questions.exact,
     )
     batches = closed_at_exit(
-        _batches(reader, questions.exclude, search, query_ids[present], vectors[present])
+        _batches(
+            reader, questions.exclude, search, candidates.text, query_ids[present], vectors[present]
+        )
     )
     first = next(batches)
     schema = first.schema
@@ -121,6 +126,7 @@ def _batches(
     reader: Reader,
     exclude: str,
     search: Search,
+    text: str,
     query_ids: NDArray[np.int64],
     vectors: NDArray[np.float32],
 ) -> Generator[pa.RecordBatch, None, None]:
@@ -129,11 +135,12 @@ def _batches(
         hits: list[Hits] = [(np.empty(0, np.int64), np.empty(0))] * len(batch_ids)
         method = ""
         for indices, without in _by_owner(reader, exclude, batch_ids):
-            result = nearest(reader, queries[indices], replace(search, without=without))
+            runs = merged([*search.without, *without])
+            result = nearest(reader, queries[indices], replace(search, without=runs))
             for index, hit in zip(indices, result.hits, strict=True):
                 hits[index] = hit
             method = result.method
-        yield _record_batch(reader, batch_ids, hits, method)
+        yield _record_batch(reader, batch_ids, hits, method + text)
 
 
 def _by_owner(
@@ -152,10 +159,10 @@ def _by_owner(
 
 
 def _record_batch(
-    reader: Reader, query_ids: NDArray[np.int64], hits: list[Hits], method: str
+    reader: Reader, query_ids: NDArray[np.int64], hits: list[Hits], note: str
 ) -> pa.RecordBatch:
     ids = np.concatenate([ids for ids, _ in hits])
     scores = np.concatenate([scores for _, scores in hits])
     table = answer_table(reader.rows(ids), scores, [len(ids) for ids, _ in hits], query_ids)
-    table = table.replace_schema_metadata({"note": method}).combine_chunks()
+    table = table.replace_schema_metadata({"note": note}).combine_chunks()
     return table.to_batches()[0] if table.num_rows else pa.RecordBatch.from_pylist([], table.schema)

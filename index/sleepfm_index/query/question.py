@@ -117,7 +117,7 @@ class Questions:
 
     Parameters
     ----------
-    modality, to, k, where, exclude, min_gap, exact
+    modality, to, k, where, exclude, min_gap, exact, allowed, exclude_subjects
         As in :class:`Question`.
     clips : ndarray of int64, shape [n], optional
         Ids of the query clips.
@@ -134,6 +134,8 @@ class Questions:
     exclude: str = "subject"
     min_gap: float | None = None
     exact: bool = False
+    allowed: ArrayLike | None = None
+    exclude_subjects: Sequence[str] = ()
 
 
 def check_question(question: Question, known: tuple[str, ...]) -> tuple[str, ...]:

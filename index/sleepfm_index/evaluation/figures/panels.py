@@ -13,12 +13,14 @@ from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.figures import plots
 from sleepfm_index.evaluation.figures.hypnograms import hypnodensity, hypnogram
 from sleepfm_index.evaluation.figures.learning_curve import few_shot_curve
+from sleepfm_index.evaluation.figures.slots_curve import slots_curve
 from sleepfm_index.evaluation.figures.style import DPI, quantity, save
 from sleepfm_index.evaluation.metrics.assessment import Assessment, Predictions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from sleepfm_index.evaluation.retrieval.fewer_slots import FewerSlots
     from sleepfm_index.evaluation.retrieval.retrieval import Retrieval
     from sleepfm_index.results import Result
 
@@ -218,6 +220,67 @@ def draw_few_shot(result: Result, path: str | Path, dpi: int = DPI) -> Path:
     if not any(row[measure] is not None for row in result.to_pylist()):
         raise QueryError("there is no learning curve to draw: no draw of subjects could be fitted")
     return save(few_shot_curve(result, measure), path, dpi)
+
+
+def draw_fewer_slots(result: FewerSlots, path: str | Path, dpi: int = DPI) -> Path:
+    """Write recall@10 and the AUROC of stages against the slots left to a file.
+
+    Parameters
+    ----------
+    result : FewerSlots
+        Result of :func:`~sleepfm_index.evaluation.retrieval.fewer_slots.fewer_slots`.
+    path : path
+        Path to write; its extension (png, svg, pdf) sets the format.
+    dpi : int
+        Resolution of a PNG, in dots per inch.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    QueryError
+        If the format is not supported.
+    """
+    return save(fewer_slots(result), path, dpi)
+
+
+def fewer_slots(result: FewerSlots) -> Axes:
+    """Draw recall@10 and the AUROC of stages against the slots left, one panel per modality.
+
+    Parameters
+    ----------
+    result : FewerSlots
+        Result of :func:`~sleepfm_index.evaluation.retrieval.fewer_slots.fewer_slots`.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        Axes of the first panel; its figure contains all panels.
+    """
+    from matplotlib.figure import Figure
+
+    count = len(result.modalities)
+    figure = Figure(figsize=(3.6 * count, 4.0), layout="constrained")
+    row = figure.subplots(1, count, squeeze=False, sharey=True)[0]
+    rows = result.to_pylist()
+    for ax, modality in zip(row, result.modalities, strict=True):
+        slots_curve([r for r in rows if r["modality"] == modality.name], ax)
+        ax.set_title(modality.title)
+        ax.label_outer()
+    labelled: dict[Any, Any] = {}
+    for ax in row:
+        handles, labels = ax.get_legend_handles_labels()
+        labelled |= dict(zip(labels, handles, strict=True))
+    figure.legend(
+        labelled.values(), labelled.keys(), loc="outside lower center", ncols=4 if count > 2 else 2
+    )
+    if any(r["recall_at_10_low"] is not None for r in rows):
+        figure.suptitle("bands and bars: 95 % intervals over subjects", fontsize="small")
+    first: Axes = row[0]
+    return first
 
 
 def _predicted_over_true(predictions: Predictions, ax: Axes) -> None:

@@ -23,6 +23,7 @@ from sleepfm_index.evaluation.models.features import (
     predict_rows,
 )
 from sleepfm_index.evaluation.models.probe_kinds import Probe
+from sleepfm_index.evaluation.models.stage_transitions import Night, Transitions
 from sleepfm_index.reader import Reader
 from sleepfm_index.results import Result
 
@@ -56,7 +57,9 @@ def check_probe(store: Reader, probe: Probe) -> None:
         raise QueryError("the probe was fitted to clips prepared under another contract")
 
 
-def predict(store: Reader, probe: Probe, *, where: str | None = None) -> Result:
+def predict(
+    store: Reader, probe: Probe, *, where: str | None = None, smooth: bool = False
+) -> Result:
     """Predict the label of every clip.
 
     Parameters
@@ -67,6 +70,9 @@ def predict(store: Reader, probe: Probe, *, where: str | None = None) -> Result:
         A probe fitted to vectors of the same weights and contract.
     where : str, optional
         SQL condition over the columns of ``clips``.
+    smooth : bool
+        Whether to smooth the stages of each recording by the transitions saved with the probe
+        (:mod:`.stage_transitions`); a clip that is not predicted counts as a gap.
 
     Returns
     -------
@@ -77,10 +83,14 @@ def predict(store: Reader, probe: Probe, *, where: str | None = None) -> Result:
     Raises
     ------
     QueryError
-        If the probe was fitted to vectors of other weights, or no clip has its features.
+        If the probe was fitted to vectors of other weights, no clip has its features, or ``smooth``
+        is set and the probe has no transitions.
+    FormatError
+        If its transitions are damaged.
     """
     check_probe(store, probe)
     about = probe.about
+    transitions = Transitions.of_record(about, len(probe.classes)) if smooth else None
     features = str(about.get("features"))
     ids = store.metadata.clip_ids(where)
     present = np.ones(len(ids), bool)
@@ -89,6 +99,8 @@ def predict(store: Reader, probe: Probe, *, where: str | None = None) -> Result:
     if not present.any():
         raise QueryError(f"no clip has {features}, which the probe requires")
     scores = predict_rows(probe, feature_reader(store, ids, features), np.flatnonzero(present))
+    if transitions is not None:
+        scores = transitions.smooth(scores, Night.of(store, ids[present]))
     table = clip_columns(store, ids, _FACTS)
     missing = ~present
     if probe.classes:
@@ -108,6 +120,8 @@ def predict(store: Reader, probe: Probe, *, where: str | None = None) -> Result:
         f"{about.get('label')} ({about.get('rule')}) by a probe on {features}: "
         f"{int(present.sum())} clips predicted, {int(missing.sum())} lack {features}"
     )
+    if smooth:
+        note += "; smoothed over each recording by the stage transitions of the training subjects"
     return Result(table, note)
 
 

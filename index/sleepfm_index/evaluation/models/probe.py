@@ -26,7 +26,7 @@ from sleepfm_index.evaluation.models.features import (
 )
 from sleepfm_index.evaluation.models.probe_kinds import Probe
 from sleepfm_index.evaluation.models.recipe import Recipe
-from sleepfm_index.evaluation.models.stage_transitions import smoothed
+from sleepfm_index.evaluation.models.stage_transitions import Transitions, smoothed
 from sleepfm_index.evaluation.models.train_test import divide, learn
 from sleepfm_index.evaluation.models.two_stores import AGAINST, on_shared_clips
 from sleepfm_index.reader import Reader
@@ -101,7 +101,7 @@ def probe(
         raise QueryError("compare with a file or against a store, one at a time")
     if against is not None and (baselines is not None or smooth):
         raise QueryError("baselines and smoothing apply to one store; omit the other one")
-    if smooth and (label != "stage" or recipe.model != "linear"):
+    if smooth and not _can_smooth(label, recipe):
         raise QueryError(
             "smoothing is for the label stage and the linear probe, whose classes are balanced"
         )
@@ -164,6 +164,10 @@ def probe(
     return replace(result, differences=differences(pairs))
 
 
+def _can_smooth(label: str, recipe: Recipe) -> bool:
+    return label == "stage" and recipe.model == "linear"
+
+
 def _in_order(predictions: Predictions, clip_ids: NDArray[np.int64]) -> Predictions:
     """Predictions of given clips, in their order."""
     order = np.argsort(predictions.clip_ids)
@@ -211,6 +215,9 @@ def fit_probe(
 ) -> Probe:
     """Fit one probe to all labelled clips, for use on other recordings.
 
+    The training record of a linear probe of the stage has the stage transitions in these
+    recordings, for smoothing (:mod:`.stage_transitions`).
+
     Parameters
     ----------
     store : Reader
@@ -245,4 +252,6 @@ def fit_probe(
         "c": fitted.about["c"],
         "seed": recipe.seed,
     }
+    if _can_smooth(label, recipe):
+        about |= Transitions.of_labels(store, labels).record
     return fitted.with_about(about)

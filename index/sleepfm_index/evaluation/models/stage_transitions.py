@@ -9,18 +9,21 @@ Speech Recognition*, chapter 7) for the forward-backward recursion (Rabiner 1989
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sleepfm_index.errors import FormatError, QueryError
 from sleepfm_index.evaluation.labels.columns import clip_columns, codes, numbers
 from sleepfm_index.evaluation.labels.labels import Labels
 from sleepfm_index.evaluation.metrics.assessment import Predictions
 from sleepfm_index.evaluation.models.train_test import TrainTest
 from sleepfm_index.reader import Reader
 
+_RECORD: Final = "transitions"
 SMOOTHED: Final = " + transitions"
 """Suffix of the name of the features whose predictions are smoothed."""
 _MAX_GAP: Final = 120
@@ -61,6 +64,63 @@ class Transitions:
         np.add.at(counts, (stages[order][:-1][follows], stages[order][1:][follows]), 1)
         shares = 1.0 + np.bincount(stages, minlength=classes)
         return cls(shares / shares.sum(), counts / counts.sum(axis=1, keepdims=True))
+
+    @classmethod
+    def of_labels(cls, store: Reader, labels: Labels) -> Transitions:
+        """Estimate the transitions in the recordings of labelled clips; see :meth:`counted`.
+
+        Parameters
+        ----------
+        store : Reader
+            The store of the labels.
+        labels : Labels
+            Labelled clips; a step over clips without a label is not counted.
+        """
+        night = Night.of(store, labels.clip_ids)
+        return cls.counted(night, labels.values.astype(np.int64), len(labels.classes))
+
+    @classmethod
+    def of_record(cls, about: Mapping[str, Any], classes: int) -> Transitions:
+        """Read the transitions from the training record of a probe.
+
+        Parameters
+        ----------
+        about : mapping of str to object
+            Training record.
+        classes : int
+            Number of classes of the probe.
+
+        Raises
+        ------
+        QueryError
+            If the record has none.
+        FormatError
+            If they are not probabilities of these classes.
+        """
+        record = about.get(_RECORD)
+        if record is None:
+            raise QueryError(
+                "the probe has no stage transitions to smooth by; save a linear probe of the stage "
+                "again, e.g. `sleepfm-index probe --label stage --on bas --save FILE`"
+            )
+        try:
+            initial = np.array(record["initial"], np.float64)
+            matrix = np.array(record["matrix"], np.float64)
+            rows = np.concatenate([initial[None], matrix])
+        except (KeyError, TypeError, ValueError, IndexError):
+            rows = np.empty(0)
+        valid = rows.shape == (classes + 1, classes) and bool(np.all(rows >= 0))
+        if not valid or not np.allclose(rows.sum(axis=1), 1):
+            raise FormatError(
+                "the probe's stage transitions are damaged: they are no probabilities of its "
+                f"{classes} classes; save the probe again"
+            )
+        return cls(initial, matrix)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Entry of the training record of a probe, JSON values; see :meth:`of_record`."""
+        return {_RECORD: {"initial": self.initial.tolist(), "matrix": self.matrix.tolist()}}
 
     def smooth(self, likelihood: NDArray[np.float64], night: Night) -> NDArray[np.float64]:
         """Compute the probability of each class for each clip, given the entire night.
@@ -148,14 +208,9 @@ def smoothed(plan: TrainTest, predictions: Predictions) -> Predictions:
         labels = plan.train if plan.fold is None else plan.train.take(plan.fold != fold)
         of_fold = folds == fold
         night = Night.of(plan.test_store, predictions.clip_ids[of_fold])
-        scores[of_fold] = _transitions(plan.train_store, labels).smooth(
+        scores[of_fold] = Transitions.of_labels(plan.train_store, labels).smooth(
             predictions.scores[of_fold], night
         )
     return replace(
         predictions, features=predictions.features + SMOOTHED, scores=scores, warnings=()
     )
-
-
-def _transitions(store: Reader, labels: Labels) -> Transitions:
-    night = Night.of(store, labels.clip_ids)
-    return Transitions.counted(night, labels.values.astype(np.int64), len(labels.classes))

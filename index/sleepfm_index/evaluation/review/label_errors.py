@@ -8,16 +8,22 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm_index.errors import QueryError, StoreError
-from sleepfm_index.evaluation.labels.splits import Split
+from sleepfm_index.errors import QueryError
+from sleepfm_index.evaluation.labels.labels import read_labels
+from sleepfm_index.evaluation.labels.splits import check_classes, deal_folds, subjects_of
 from sleepfm_index.evaluation.models.features import feature_reader
 from sleepfm_index.evaluation.models.neighbour_search import nearest
 from sleepfm_index.evaluation.models.recipe import Recipe
-from sleepfm_index.evaluation.models.train_test import divide
+from sleepfm_index.evaluation.models.train_test import TrainTest
 from sleepfm_index.reader import Reader
 
 NEIGHBOURS: Final = 30
+STAGE: Final = "stage"
 _FOLDS: Final = 5
+
+
+class NotJudgedError(QueryError):
+    """Label errors cannot be looked for in this store or installation; look for other findings."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,8 @@ class LabelErrors:
     kappa : float
         Cohen's kappa of labels and predictions. If it is low, the vectors have little information
         on the label, and the list reflects them rather than errors of the scoring.
+    seen : str
+        Remark on subjects of the weights' training data; empty if there are none.
     """
 
     clip_ids: NDArray[np.int64]
@@ -45,6 +53,7 @@ class LabelErrors:
     probability: NDArray[np.float64]
     looked_at: int
     kappa: float
+    seen: str
 
 
 def label_errors(
@@ -54,6 +63,7 @@ def label_errors(
     *,
     where: str | None = None,
     seed: int = 0,
+    include_seen: bool = False,
 ) -> LabelErrors:
     """Find likely errors of a label by confident learning (Northcutt et al. 2021), by cleanlab.
 
@@ -74,6 +84,9 @@ def label_errors(
         SQL condition for every clip.
     seed : int
         Seed of the folds.
+    include_seen : bool
+        Whether to keep subjects of the weights' training data, who are neither judged nor judge by
+        default, because weights may have memorised their stages.
 
     Returns
     -------
@@ -82,21 +95,33 @@ def label_errors(
     Raises
     ------
     QueryError
-        If there are fewer than two classes or subjects, or the label is numeric.
-    StoreError
-        If cleanlab is not installed.
+        If there are fewer than two classes, or the label is unknown or numeric.
+    NotJudgedError
+        If cleanlab is not installed, fewer than two subjects have labels, no clip has a stage, or
+        the stages are all of subjects in the weights' training data.
     """
     try:
         from cleanlab.filter import find_label_issues
     except ImportError as error:
-        raise StoreError(
+        raise NotJudgedError(
             'label errors need cleanlab; pip install "sleepfm-index[review]"'
         ) from error
-    subjects = len(reader.sql("SELECT DISTINCT subject_id FROM clips").table)
+    try:
+        labels = read_labels(reader, label, where, task="classification", include_seen=include_seen)
+    except QueryError as error:
+        # every store has stages, but they may all be unscored, or of people seen in training
+        if label != STAGE:
+            raise
+        raise NotJudgedError(str(error)) from error
+    subjects = len(subjects_of(labels))
     if subjects < 2:
-        raise QueryError("label errors are judged by other subjects; this store has one")
-    folds = Split(min(_FOLDS, subjects))
-    sides = divide(reader, label, folds, where=where, task="classification", seed=seed)
+        raise NotJudgedError(
+            f"label errors are judged by other subjects, but only one subject has labels of {label}"
+            + (f"; {labels.seen}" if labels.seen else "")
+        )
+    check_classes(labels)
+    folds = deal_folds(labels, min(_FOLDS, subjects), seed)
+    sides = TrainTest(reader, labels, reader, labels, folds)
     predictions = sides.predict(features, Recipe(seed=seed))
     order = np.argsort(predictions.clip_ids)
     ids, given = predictions.clip_ids[order], predictions.truth[order].astype(np.int64)
@@ -125,6 +150,7 @@ def label_errors(
         probabilities[error_rows, coded[error_rows]],
         len(ids),
         _kappa(coded, probabilities.argmax(axis=1)),
+        labels.seen,
     )
 
 

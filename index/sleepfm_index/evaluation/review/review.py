@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from sleepfm_index.choices import ReviewKind
 from sleepfm_index.errors import QueryError
-from sleepfm_index.evaluation.review.label_errors import label_errors
+from sleepfm_index.evaluation.review.label_errors import LabelErrors, NotJudgedError, label_errors
 from sleepfm_index.evaluation.review.oddities import Odd, duplicates, flat, outliers
 from sleepfm_index.query.answer_table import float64s
 from sleepfm_index.reader import Reader
@@ -37,9 +37,10 @@ def review(
     *,
     label: str = "stage",
     on: str | None = None,
-    kinds: Sequence[str] = KINDS,
+    kinds: Sequence[str] | None = None,
     where: str | None = None,
     seed: int = 0,
+    include_seen: bool = False,
 ) -> Result:
     """List the clips that should be examined, with reasons.
 
@@ -52,12 +53,16 @@ def review(
         :func:`sleepfm_index.evaluation.labels.labels.read_labels`.
     on : str, optional
         Modalities for the predictions of labels, joined by ``+``; by default all of the store.
-    kinds : sequence of {"label", "outlier", "duplicate", "flat"}
-        Kinds of findings.
+    kinds : sequence of {"label", "outlier", "duplicate", "flat"}, optional
+        Kinds of findings; by default all. If they are not named and label errors cannot be looked
+        for (:class:`.NotJudgedError`), the note says why, and the other kinds are looked for.
     where : str, optional
         SQL condition over the columns of ``clips``.
     seed : int
         Random seed of folds and draws.
+    include_seen : bool
+        Whether to look for label errors of subjects of the weights' training data as well, and to
+        judge by them; the other kinds of findings are looked for in all clips in any case.
 
     Returns
     -------
@@ -70,33 +75,36 @@ def review(
     ------
     QueryError
         If a kind, column or condition is unknown.
-    StoreError
-        If cleanlab is needed for label errors and not installed.
+    NotJudgedError
+        If label errors are named in ``kinds`` and cannot be looked for, e.g. without cleanlab.
     """
+    named = kinds is not None
+    kinds = KINDS if kinds is None else kinds
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
         raise QueryError(f"nothing to review called {unknown[0]!r}; choose from {', '.join(KINDS)}")
     ids = reader.metadata.clip_ids(where)
     modalities = reader.manifest.modalities
     findings: list[_Findings] = []
-    notes = []
+    notes, remark = [], ""
     if "label" in kinds:
         features = on or "+".join(modalities)
-        errors = label_errors(reader, label, features, where=where, seed=seed)
-        reasons = [
-            f"{label} is {given}, clips of other subjects say {suggested} "
-            f"(probability of {given} {chance:.2f})"
-            for given, suggested, chance in zip(
-                errors.given, errors.suggested, errors.probability, strict=True
+        try:
+            errors = label_errors(
+                reader, label, features, where=where, seed=seed, include_seen=include_seen
             )
-        ]
-        no_clips = np.full(len(reasons), -1)
-        odd = Odd(errors.clip_ids, reasons, errors.probability, no_clips)
-        findings.append(_Findings("label", odd, list(errors.suggested)))
-        notes.append(
-            f"{len(reasons):,} of {errors.looked_at:,} labels of {label} likely wrong (kappa of "
-            f"labels and predictions {errors.kappa:.2f}{_WEAK if errors.kappa < TRUSTED else ''})"
-        )
+        except NotJudgedError as error:
+            if named:
+                raise
+            remark = f"; label errors were not looked for, because {error}"
+        else:
+            findings.append(_label_findings(label, errors))
+            notes.append(
+                f"{len(errors.clip_ids):,} of {errors.looked_at:,} labels of {label} likely wrong "
+                f"(kappa of labels and predictions {errors.kappa:.2f}"
+                f"{_WEAK if errors.kappa < TRUSTED else ''})"
+            )
+            remark = f"; labels: {errors.seen}" if errors.seen else ""
     if "outlier" in kinds:
         for modality in modalities:
             odd = outliers(reader, modality, ids, seed)
@@ -111,7 +119,21 @@ def review(
             odd = flat(reader, modality, ids)
             findings.append(_Findings("flat", odd, [None] * len(odd.clip_ids)))
             notes.append(f"{len(odd.clip_ids):,} clips with flat {modality}")
-    return Result(_table(reader, findings), f"{len(ids):,} clips looked at: {', '.join(notes)}")
+    note = f"{len(ids):,} clips looked at: {', '.join(notes)}{remark}"
+    return Result(_table(reader, findings), note)
+
+
+def _label_findings(label: str, errors: LabelErrors) -> _Findings:
+    reasons = [
+        f"{label} is {given}, clips of other subjects say {suggested} "
+        f"(probability of {given} {chance:.2f})"
+        for given, suggested, chance in zip(
+            errors.given, errors.suggested, errors.probability, strict=True
+        )
+    ]
+    no_clips = np.full(len(reasons), -1)
+    odd = Odd(errors.clip_ids, reasons, errors.probability, no_clips)
+    return _Findings("label", odd, list(errors.suggested))
 
 
 def columns_of(result: Result) -> pa.Table:
