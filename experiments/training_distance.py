@@ -126,7 +126,8 @@ def cases(args: argparse.Namespace, further: list[Path], contract: Contract) -> 
         f"  contract {name} boosted heart beats", cohort(some, replace(contract, boost=other))
     )
     yield Case("  contract without scaling", cohort(some, replace(contract, scaling="none")))
-    yield Case("  contract of the authors", cohort(some, ICML2024))
+    if contract.all_slots == ICML2024.all_slots:
+        yield Case("  contract of the authors", cohort(some, ICML2024))
     for first, second in (("ECG", "C3-M2"), ("E1-M2", "C3-M2"), ("CHEST", "C3-M2")):
         change = exchanged(first, second)
         yield Case(f"  {first} and {second} exchanged", cohort(some, change=change))
