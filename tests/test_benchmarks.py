@@ -85,6 +85,7 @@ TINY: Final = {
         "{people} --subjects {people}/subjects.csv --weights demo --cache {cache} --steps 1 "
         "--seeds 1"
     ),
+    "experiments/simulated_follow_up.py": "{people} --out {tmp}/followup.csv",
     "experiments/training_distance.py": "--folder {tmp} --people 24 --further 2 --minutes 1",
 }
 """Options for which each takes half a minute at most."""
@@ -131,6 +132,7 @@ FILES: Final = {
         "none --subjects s.csv --weights demo",
         "no file or folder none",
     ),
+    "experiments/simulated_follow_up.py": ("none", "sleepfm-index simulate none --truth"),
 }
 """Files and folders that are not there: options, and what the script says of them."""
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +19,7 @@ from sleepfm_index.evaluation.models.age_gap import BiasLine
 from sleepfm_index.evaluation.models.recipe import Recipe
 from sleepfm_index.evaluation.models.stage_transitions import Night, Transitions
 from sleepfm_index.evaluation.models.survival import FollowUp, concordance
+from sleepfm_index.truth import write_truth
 
 MODEL = Transitions(
     np.array([0.5, 0.3, 0.2]), np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.1, 0.3, 0.6]])
@@ -142,3 +146,43 @@ def test_survival_finds_a_simulated_hazard_and_no_hazard_in_noise(path: Path) ->
         ):
             with pytest.raises(QueryError, match=sentence):
                 store.survival(*asked, on=["ecg"], folds=2)
+
+
+@pytest.fixture
+def simulated(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The script experiments/simulated_follow_up.py."""
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "experiments"))
+    monkeypatch.delitem(sys.modules, "simulated_follow_up", raising=False)
+    return importlib.import_module("simulated_follow_up")
+
+
+def test_the_simulated_hazard_is_of_age_and_heart_rate(
+    simulated: ModuleType, tmp_path: Path
+) -> None:
+    (tmp_path / "subjects.csv").write_text(
+        "recording_id,subject_id,nsrr_age\na,p,40\na2,p,40\nb,q,60\n"
+    )
+    # p has R-R of 0.75 s and 1.25 s in two nights, 60 beats per minute on average, and q has 80
+    nights = {"a": [0.75, np.nan], "a2": [1.25, np.nan], "b": [0.75, 0.75]}
+    truth = {name: {"rr_mean_s": np.array(rr, np.float32)} for name, rr in nights.items()}
+    write_truth(tmp_path / "truth.parquet", truth)
+    people = simulated.read_people(tmp_path)
+    assert people.ids == ["p", "q"]
+    np.testing.assert_allclose(people.rate, [60, 80])
+    # ten years and ten beats on either side of the mean
+    expected = simulated.AGE_EFFECT + simulated.RATE_EFFECT
+    np.testing.assert_allclose(simulated.log_hazard(people), [-expected, expected])
+
+
+@pytest.mark.parametrize("risk", [0.0, 1.0])
+def test_simulated_events_are_as_many_as_the_hazard_says(
+    simulated: ModuleType, risk: float
+) -> None:
+    drawn = simulated.follow_up(np.full(40_000, risk), seed=1)
+    hazard = simulated.EVENTS_PER_YEAR * np.exp(risk)
+    first, last = simulated.LEAVE_YEARS
+    stays = (np.exp(-hazard * first) - np.exp(-hazard * last)) / (hazard * (last - first))
+    assert drawn.event.mean() == pytest.approx(1 - stays, abs=0.01)  # four standard errors
+    assert not drawn.event[drawn.time > last].any() and (drawn.time[~drawn.event] >= first).all()
+    again = simulated.follow_up(np.full(40_000, risk), seed=1)
+    np.testing.assert_array_equal(again.time, drawn.time)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import csv
+import re
+import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 from stores import drawn_store
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from sleepfm_cli.main import app
@@ -134,3 +138,18 @@ def test_what_does_not_go_together_is_refused(path: Path, words: str, sentence: 
     asked = ask(path, *words.split())
     assert asked.exit_code == 2
     assert sentence in " ".join(asked.stderr.split())
+
+
+def test_the_examples_of_the_help_are_commands_and_fit_the_terminal() -> None:
+    command: Any = get_command(app)
+    helps = {}
+    for width in (40, 80):
+        helps[width] = CliRunner().invoke(app, ["query", "--help"], terminal_width=width).stdout
+        above = helps[width].split("Options:")[0]
+        assert max(map(len, above.splitlines())) <= width
+    examples = re.findall(r"^ *(sleepfm-index query .*)$", helps[80], re.M)
+    assert len(examples) == 4
+    for example in examples:
+        with command.make_context("sleepfm-index", shlex.split(example)[1:]) as context:
+            _, verb, rest = command.resolve_command(context, shlex.split(example)[1:])
+            verb.make_context("query", rest, parent=context)

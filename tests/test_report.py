@@ -1,16 +1,41 @@
 from __future__ import annotations
 
+import base64
+import io
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from cohorts import cohort_store
+from matplotlib.figure import Figure
+from matplotlib.image import imread
 from stores import drawn_store
+from typer.testing import CliRunner
 
 import sleepfm_index
+from sleepfm_cli.main import app
+from sleepfm_index.errors import QueryError
+from sleepfm_index.evaluation.figures import report
 from sleepfm_index.evaluation.figures.cohort import cohort_table, user_columns
 from sleepfm_index.evaluation.figures.report import write_report
+from sleepfm_index.evaluation.figures.report_page import LARGEST_SVG, Page
+from sleepfm_index.reader import Reader
+
+
+def images(page: str) -> list[tuple[str, bytes]]:
+    """Formats and contents of the embedded figures, in order."""
+    found = re.findall(r'<img alt="[^"]*" src="data:image/([^;]+);base64,([^"]+)">', page)
+    assert len(found) == page.count("<img")
+    return [(kind, base64.b64decode(content)) for kind, content in found]
+
+
+def words_of(svg: bytes) -> set[str]:
+    """Texts of an SVG; letters that are drawn as shapes are none."""
+    tree = ElementTree.fromstring(svg)
+    return {"".join(e.itertext()) for e in tree.iter("{http://www.w3.org/2000/svg}text")}
 
 
 def test_the_page_loads_nothing_and_says_what_made_it(tmp_path: Path) -> None:
@@ -27,7 +52,9 @@ def test_the_page_loads_nothing_and_says_what_made_it(tmp_path: Path) -> None:
     assert str(tmp_path) not in page
     assert "sleepfm-index evaluate --gallery 10000 --seed 0" in page
     assert "Untrained weights" in page
-    assert page.count("<img") >= 9
+    figures = images(page)
+    assert len(figures) >= 9 and {kind for kind, _ in figures} == {"svg+xml"}
+    assert {"query: ecg", "recall@1"} <= words_of(figures[0][1])
     assert "n<0>" not in page and "n&lt;0&gt;" in page
     assert "private/" in page  # why there are no strips of signal
     assert 'name="viewport"' in page and "@media print" in page and "<figcaption>" in page
@@ -78,3 +105,60 @@ def test_what_a_store_cannot_answer_is_said(tmp_path: Path) -> None:
         page = write_report(store, tmp_path / "r.html").read_text()
     assert "fewer than the 2 folds" in page
     assert "training clips of age contain only 19-49" in page
+
+
+def test_a_figure_is_svg_with_text_and_png_when_its_svg_would_be_large() -> None:
+    few = Figure(figsize=(4.0, 3.0)).add_subplot()
+    few.scatter(range(50), range(50))
+    few.set_title("a few clips")
+    many = Figure(figsize=(4.0, 3.0)).add_subplot()
+    many.scatter(range(20_000), range(20_000))
+    page = Page(dpi=90)
+    page.figure(few, "few")
+    page.figure(many, "many")
+    (first, svg), (second, png) = images("".join(page.parts))
+    assert (first, second) == ("svg+xml", "png")
+    assert "a few clips" in words_of(svg) and len(svg) <= LARGEST_SVG
+    assert imread(io.BytesIO(png)).shape[:2] == (270, 360)
+
+
+def test_dpi_and_style_reach_the_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The two options change the figures of the page as they do those of ``--plot``."""
+
+    def sections(page: Page, *_: object) -> None:
+        for points in (10, 20_000):
+            ax = Figure(figsize=(4.0, 3.0)).add_subplot()
+            ax.scatter(range(points), range(points))
+            page.figure(ax, "points")
+
+    monkeypatch.setattr(report, "_sections", sections)
+    path = drawn_store(tmp_path / "s", {"a": 4})
+    look = tmp_path / "look.mplstyle"
+    look.write_text("figure.facecolor: 123456\n")
+    words = ["report", "--out", str(tmp_path / "r.html"), "--store", str(path)]
+    done = CliRunner().invoke(app, [*words, "--dpi", "60", "--style", str(look)])
+    assert done.exit_code == 0, done.output
+    (_, svg), (_, png) = images((tmp_path / "r.html").read_text())
+    pixels = imread(io.BytesIO(png))
+    assert pixels.shape[:2] == (180, 240) and b"#123456" in svg
+    assert (pixels[0, 0, :3] * 255).round().tolist() == [0x12, 0x34, 0x56]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    (_, svg), (_, png) = images((tmp_path / "r.html").read_text())
+    assert imread(io.BytesIO(png)).shape[:2] == (600, 800) and b"#123456" not in svg
+    assert CliRunner().invoke(app, [*words, "--dpi", "10"]).exit_code == 2
+
+
+def test_an_unknown_style_is_refused_before_anything_is_evaluated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sections(page: Page, store: Reader, *_: object) -> None:
+        raise AssertionError("evaluated")
+
+    monkeypatch.setattr(report, "_sections", sections)
+    path = drawn_store(tmp_path / "s", {"a": 4})
+    with (
+        sleepfm_index.open(path) as store,
+        pytest.raises(QueryError, match=r"no style 'baroque'; give the path of an \.mplstyle"),
+    ):
+        write_report(store, tmp_path / "r.html", style="baroque")
+    assert not (tmp_path / "r.html").exists()

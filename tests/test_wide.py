@@ -56,17 +56,3 @@ def test_many_events_are_shortened_on_a_terminal(
     done = CliRunner().invoke(app, ["--store", str(path), *verb])
     assert max(map(len, done.stdout.splitlines())) == 80
     assert done.stdout.count("…") == 11
-
-
-def test_the_demo_asks_for_nights_that_it_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[str] = []
-    monkeypatch.setattr("sleepfm.simulate.simulate_cohort", lambda *_, **__: None)
-    monkeypatch.setattr("sleepfm_cli.build.run", lambda *_, **__: None)
-    for verb in ("evaluate", "sql"):
-        monkeypatch.setattr(f"sleepfm_cli.demo.{verb}", lambda *_, **__: None)
-    monkeypatch.setattr("sleepfm_cli.demo.query", lambda **of: asked.append(of.get("recording")))
-    done = CliRunner().invoke(app, ["demo", "--folder", str(tmp_path), "--subjects", "2"])
-    assert done.exit_code == 0, done.output
-    assert "sim-0002" in asked and "sim-0003" not in done.stdout

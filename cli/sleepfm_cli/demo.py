@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,9 @@ from sleepfm_cli.options import DEFAULT_WEIGHTS
 from sleepfm_cli.query import query
 from sleepfm_cli.render import answers, progress, say
 from sleepfm_cli.sql import sql
+
+if TYPE_CHECKING:
+    from sleepfm_index.truth import Truth
 
 _SQL = (
     "SELECT stage, count(*) AS clips, round(avg(apnea_obstructive_s + hypopnea_s), 1) "
@@ -33,12 +36,14 @@ def demo(
 ) -> None:
     """Simulate a cohort, build a store and run sample queries."""
     from sleepfm.simulate import simulate_cohort
+    from sleepfm_index.truth import write_truth
 
     recordings, store = folder / "recordings", folder / "store"
     night = f"sim-{min(3, subjects):04d}"
     say(
         f"Everything here is simulated: {subjects} subjects, {hours:g} h each, seed {seed}.", "bold"
     )
+    known: dict[str, Truth] = {}
     with progress("simulating nights", total=subjects) as bar:
         simulate_cohort(
             recordings,
@@ -47,10 +52,13 @@ def demo(
             seed=seed,
             excerpts=True,  # the first hour of a night has no REM
             progress=lambda done, total: bar.update(bar.task_ids[0], completed=done, total=total),
+            known=known.__setitem__,
         )
-    csv = recordings / "subjects.csv"
-    _step("build", str(recordings), "--subjects", str(csv), "--weights", weights, store=store)
-    building.run([recordings], store, weights=weights, subjects=csv)
+    csv, truth = recordings / "subjects.csv", recordings / "truth.parquet"
+    write_truth(truth, known)
+    tables = ("--subjects", str(csv), "--truth", str(truth))
+    _step("build", str(recordings), *tables, "--weights", weights, store=store)
+    building.run([recordings], store, weights=weights, subjects=csv, truth=truth)
     _step("query", "--modality", "ecg", "--clip", "17", "--to", "bas", "-k", "5", store=store)
     query(modality="ecg", clip=["17"], to="bas", k=5, store=store)
     _step("query", "--modality", "resp", "--recording", night, "--night", store=store)

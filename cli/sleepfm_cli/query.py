@@ -147,7 +147,15 @@ def query(
 ) -> None:
     """Find the nearest clips, stretches or nights, across modalities.
 
-    Example: sleepfm-index query --modality ecg --clip 17 --to bas
+    For example:
+
+    sleepfm-index query --modality ecg --clip 17 --to bas
+
+    sleepfm-index query --modality resp --recording sim-0003 --night
+
+    sleepfm-index query --modality bas --file other.edf --at +5400
+
+    sleepfm-index query --text "N3 with slow breathing after an apnea"
     """
     expect_figure(plot)
     answer = destination(out, format)

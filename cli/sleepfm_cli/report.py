@@ -31,9 +31,19 @@ def report(
         str, typer.Option("--map", help="Method of the embedding map: pca or umap.")
     ] = "pca",
     include_seen: IncludeSeenOption = False,
+    dpi: Annotated[
+        int, typer.Option(min=30, max=1200, help="Dots per inch of the figures that are PNG.")
+    ] = 200,
+    style: Annotated[
+        str | None, typer.Option(help="A matplotlib style, or an .mplstyle file.")
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Write an HTML report of all tables and figures."""
+    """Write an HTML report of all tables and figures.
+
+    Figures are SVG; those that would be larger than 0.5 MB as SVG, such as a map of thousands of
+    clips, are PNG.
+    """
     import sleepfm_index
     from sleepfm_index.evaluation.figures.report import write_report
 
@@ -54,6 +64,8 @@ def report(
             seed=seed,
             map_method=map_,
             include_seen=include_seen,
+            dpi=dpi,
+            style=style,
             notice=show,
         )
     answers().print(escaped(path), markup=False, soft_wrap=True)

@@ -19,7 +19,7 @@ from sleepfm_index.evaluation.figures.embedding_map import embedding_maps
 from sleepfm_index.evaluation.figures.learning_curve import few_shot_curve
 from sleepfm_index.evaluation.figures.report_page import Page
 from sleepfm_index.evaluation.figures.signal_strips import neighbour_strips
-from sleepfm_index.evaluation.figures.style import figure_style
+from sleepfm_index.evaluation.figures.style import DPI, figure_style
 from sleepfm_index.evaluation.labels.splits import Split
 from sleepfm_index.evaluation.metrics.assessment import Assessment, Predictions
 from sleepfm_index.evaluation.models.few_shot import few_shot
@@ -58,12 +58,16 @@ def write_report(
     seed: int = 0,
     map_method: str = "pca",
     include_seen: bool = False,
+    dpi: int = DPI,
+    style: str | None = None,
     notice: Notice | None = None,
 ) -> Path:
     """Write all evaluations of a store into one self-contained HTML page.
 
     Where a part is not available (no ages, too few subjects, recordings that were moved), the page
     states the reason. The page contains no paths, and no signals except the plotted strips.
+    Figures are SVG with text; those of very many points, which as SVG would be larger than 0.5 MB,
+    are PNG.
 
     Parameters
     ----------
@@ -79,6 +83,10 @@ def write_report(
         Method of the map of embeddings.
     include_seen : bool
         Whether to keep subjects of the weights' training data.
+    dpi : int
+        Resolution of the figures that are PNG, in dots per inch.
+    style : str, optional
+        Name of a matplotlib style, or path of an ``.mplstyle`` file.
     notice : callable, optional
         Called with the heading of each section before it is evaluated.
 
@@ -86,9 +94,14 @@ def write_report(
     -------
     Path
         The file.
+
+    Raises
+    ------
+    QueryError
+        If the style does not exist.
     """
-    with figure_style():
-        page = Page(notice=notice)
+    with figure_style(style):
+        page = Page(notice=notice, dpi=dpi)
         _sections(page, store, gallery, seed, map_method, include_seen)
     head = Page()
     _head(head, store)

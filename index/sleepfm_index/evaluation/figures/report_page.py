@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sleepfm.escaping import escaped
 from sleepfm.progress import Notice
 from sleepfm_index.errors import QueryError
-from sleepfm_index.evaluation.figures.style import plain_text
+from sleepfm_index.evaluation.figures.style import DPI, FONTS, plain_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,6 +43,10 @@ nav ol { columns: 18rem; padding-left: 1.4rem }
 """
 
 
+LARGEST_SVG: Final = 500_000
+"""Bytes of the largest figure that is embedded as SVG; a larger one is embedded as PNG."""
+
+
 @dataclass
 class Page:
     """Contents of a report page.
@@ -55,11 +59,14 @@ class Page:
         Anchor and text of each section.
     notice : callable, optional
         Called with the heading of each section when it begins.
+    dpi : int
+        Resolution of figures that are embedded as PNG, in dots per inch.
     """
 
     parts: list[str] = field(default_factory=list)
     headings: list[tuple[str, str]] = field(default_factory=list)
     notice: Notice | None = None
+    dpi: int = DPI
 
     def heading(self, text: str) -> None:
         """Begin a section.
@@ -129,7 +136,7 @@ class Page:
         )
 
     def figure(self, ax: Axes, caption: str) -> None:
-        """Add a figure.
+        """Add a figure, as SVG with text, or as PNG if the SVG is larger than ``LARGEST_SVG``.
 
         Parameters
         ----------
@@ -138,15 +145,16 @@ class Page:
         caption : str
             Caption, also the alternative text.
         """
-        sink = io.BytesIO()
         figure: Any = ax.get_figure(root=True)
         plain_text(figure)
-        figure.savefig(sink, format="png", dpi=110)
-        encoded = base64.b64encode(sink.getvalue()).decode()
+        kind, content = "svg+xml", _saved(figure, "svg")
+        if len(content) > LARGEST_SVG:
+            kind, content = "png", _saved(figure, "png", self.dpi)
+        encoded = base64.b64encode(content).decode()
         caption_html = _as_html(caption)
         self.parts.append(
             f'<figure><div class="scroll"><img alt="{caption_html}" '
-            f'src="data:image/png;base64,{encoded}">'
+            f'src="data:image/{kind};base64,{encoded}">'
             f"</div><figcaption>{caption_html}</figcaption></figure>"
         )
 
@@ -181,6 +189,15 @@ class Page:
             f"<h1>{_as_html(title)}</h1>{''.join(head.parts)}"
             f"<nav><h2>Contents</h2><ol>{items}</ol></nav>{''.join(self.parts)}</html>\n"
         )
+
+
+def _saved(figure: Any, form: str, dpi: int = DPI) -> bytes:
+    import matplotlib
+
+    sink = io.BytesIO()
+    with matplotlib.rc_context(FONTS):
+        figure.savefig(sink, format=form, dpi=dpi)
+    return sink.getvalue()
 
 
 def _as_html(text: str) -> str:

@@ -29,7 +29,7 @@ STAGE_COLOURS: Final = {
 PALETTE: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 """Default colours (Okabe and Ito), without yellow, which is too light for a line."""
 DPI: Final = 200
-_FONTS: Final[Any] = {"pdf.fonttype": 42, "ps.fonttype": 42, "svg.fonttype": "none"}
+FONTS: Final[Any] = {"pdf.fonttype": 42, "ps.fonttype": 42, "svg.fonttype": "none"}
 """TrueType fonts in PDF and text in SVG, so that publishers can edit and embed them."""
 
 
@@ -154,7 +154,7 @@ def save(ax: Axes, path: str | Path, dpi: int = DPI) -> Path:
     if path.suffix.lstrip(".").lower() not in known:
         raise QueryError(f"unsupported figure format {path.name}; use a name in .png or .svg")
     plain_text(figure)
-    with matplotlib.rc_context(_FONTS):
+    with matplotlib.rc_context(FONTS):
         return write_file(path, lambda temporary: figure.savefig(temporary, dpi=dpi))
 
 
