@@ -82,6 +82,7 @@ def test_the_cohort_table_counts_subjects_and_lists_own_columns(tmp_path: Path) 
                 {
                     "subject_id": [p["subject_id"] for p in people],
                     "arm": ["drug", "placebo"] * 3,
+                    "dose": [0.123456789, 2.0, 1.0, 0.5, 3.14159265, 1.5],
                 }
             )
         )
@@ -96,6 +97,7 @@ def test_the_cohort_table_counts_subjects_and_lists_own_columns(tmp_path: Path) 
     assert [row["site"] for row in rows[:-1]] == sorted({p["site"] for p in people})
     assert own["arm"]["clips"] == 36 and own["arm"]["label"]
     assert set(own["arm"]["values"].split(", ")) == {"drug", "placebo"}
+    assert own["dose"]["values"] == "0.1235 to 3.142"
     assert not {"stage", "nsrr_age", "hypopnea_s", "has_bas"} & set(own)
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from sleepfm.stages import SCORED
+from sleepfm_index.number_display import four_digits
 from sleepfm_index.reader import Reader
 from sleepfm_index.schema import SUBJECT_COLUMNS, WEIGHTS_SPLIT, is_reserved
 from sleepfm_index.storage.quoting import quote_name
@@ -103,11 +104,15 @@ def user_columns(store: Reader) -> list[dict[str, Any]]:
         numeric = pa.types.is_floating(field.type) or pa.types.is_integer(field.type)
         (row,) = store.metadata.select(
             f"SELECT count({name}) AS clips, count(DISTINCT {name}) AS distinct_values, "
-            f"min({name})::VARCHAR AS low, max({name})::VARCHAR AS high, "
+            f"min({name}) AS low, max({name}) AS high, "
             f"string_agg(DISTINCT {name}::VARCHAR, ', ') AS listed FROM clips"
         ).to_pylist()
         count = row["distinct_values"]
-        values = f"{row['low']} to {row['high']}" if numeric else f"{count} values"
+        low, high = (
+            four_digits(row[end]) if isinstance(row[end], float) else row[end]
+            for end in ("low", "high")
+        )
+        values = f"{low} to {high}" if numeric and count else f"{count} values"
         if not numeric and count <= _FEW:
             values = row["listed"] or "none"
         label = count > 1 and (numeric or count <= _FEW)
