@@ -164,6 +164,7 @@ def test_few_subjects_have_no_interval_and_it_is_said() -> None:
     result = assess([Predictions("x", ("a", "b"), truth, scores, subjects, subjects)], "note")
     assert all(row["auroc_low"] is None for row in result.to_pylist())
     assert "5 subjects are too few for intervals; the minimum is 6" in result.note
+    assert intervals.too_few(1) == "1 subject is too few for intervals; the minimum is 6"
 
 
 def test_a_class_of_few_subjects_is_said() -> None:

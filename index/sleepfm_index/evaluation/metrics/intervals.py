@@ -351,7 +351,8 @@ def too_few(people: int) -> str | None:
     """
     if people >= FEWEST:
         return None
-    return f"{people} subjects are too few for intervals; the minimum is {FEWEST}"
+    counted = "1 subject is" if people == 1 else f"{people} subjects are"
+    return f"{counted} too few for intervals; the minimum is {FEWEST}"
 
 
 def all_of(trials: int) -> float:
