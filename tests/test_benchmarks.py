@@ -86,6 +86,7 @@ TINY: Final = {
         "--seeds 1"
     ),
     "experiments/simulated_follow_up.py": "{people} --out {tmp}/followup.csv",
+    "experiments/synchrony.py": "{people} --clips 4 --cache {cache}",
     "experiments/training_distance.py": "--folder {tmp} --people 24 --further 2 --minutes 1",
 }
 """Options for which each takes half a minute at most."""

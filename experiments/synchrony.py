@@ -1,0 +1,103 @@
+"""How much retrieval between modalities depends on their being cut at the same moment.
+
+    python experiments/synchrony.py RECORDINGS [--weights demo] [--channels channels.yaml]
+
+Clips of one modality are cut some tenths of a second later than those of the others, which changes
+neither rate nor stage nor event of a clip, but the time of its heart beats. Each direction is
+measured with queries as they are and with later queries: recall@10 among all clips, and recall@1
+among the clips of the same recording. What is lost was matched by simultaneity: two clips whose
+beats happen to fall at the same times are near each other, whoever they are of.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from itertools import permutations
+from pathlib import Path
+
+import needs
+import numpy as np
+from numpy.typing import NDArray
+
+from sleepfm.cohort_choices import NO_CHOICES
+from sleepfm.encoders.inference import Encoder
+from sleepfm.encoders.load import load_weights
+from sleepfm.encoders.weights import Weights
+from sleepfm.training.clipcache import CachedRecording, prepare_clips
+
+
+def main() -> None:
+    """Measure each set of weights."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("recordings", nargs="+")
+    parser.add_argument("--weights", nargs="+", default=["demo"])
+    parser.add_argument("--later", type=float, default=0.4, help="seconds")
+    parser.add_argument("--clips", type=int, default=24, help="of each recording")
+    parser.add_argument("--channels", type=Path)
+    parser.add_argument("--cache", type=Path, default=Path("synchrony"))
+    args = parser.parse_args()
+    for name in args.weights:
+        measure(args, name, load_weights(name))
+
+
+def measure(args: argparse.Namespace, name: str, weights: Weights) -> None:
+    """Print the table of one set of weights."""
+    contract = weights.contract
+    choices = NO_CHOICES.updated(contract, channels=args.channels)
+    prepared = prepare_clips(args.recordings, args.cache, contract, choices=choices)
+    chosen = [
+        (r, np.unique(np.linspace(0, r.count - 2, args.clips).astype(int)))
+        for r in prepared.recordings
+        if r.count > 2 and set(weights.modalities) <= set(r.signals)
+    ]
+    if not chosen:
+        sys.exit(f"no recording has three clips of {', '.join(weights.modalities)}")
+    encoder = Encoder(weights, "cpu", backend="auto")
+
+    def vectors(modality: str, by: int) -> NDArray[np.float32]:
+        return np.concatenate(
+            [encoder.encode(modality, cut(r, modality, rows, by)) for r, rows in chosen]
+        )
+
+    as_cut = {m: vectors(m, 0) for m in weights.modalities}
+    later = {m: vectors(m, round(args.later * contract.sample_rate)) for m in weights.modalities}
+    owner = np.repeat(np.arange(len(chosen)), [len(rows) for _, rows in chosen])
+    own = float(np.mean([1 / len(rows) for _, rows in chosen]))
+    after = f"queries {args.later:g} s later"
+    print(f"\n{name}: {len(owner):,} clips of {len(chosen)} recordings\n")
+    columns = ("", f"recall@10 (chance {10 / len(owner):.3f})", after)
+    columns += (f"within a recording, recall@1 (chance {own:.3f})", after)
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
+    for a, b in permutations(weights.modalities, 2):
+        (ten, one), (ten_later, one_later) = (
+            recall(queries[a], as_cut[b], owner) for queries in (as_cut, later)
+        )
+        print(f"| {a} -> {b} | {ten:.3f} | {ten_later:.3f} | {one:.3f} | {one_later:.3f} |")
+    cosines = (f"{m} {np.vecdot(as_cut[m], later[m]).mean():.2f}" for m in weights.modalities)
+    print(f"\ncosine of a clip with itself {args.later:g} s later, mean: {', '.join(cosines)}")
+
+
+def cut(
+    recording: CachedRecording, modality: str, rows: NDArray[np.int64], by: int
+) -> NDArray[np.float32]:
+    """Cut clips ``by`` samples later, float32 [n, slots, samples]; none may be the last clip."""
+    signals = np.asarray(recording.signals[modality], np.float32)
+    count, slots, length = signals.shape
+    whole = signals.transpose(1, 0, 2).reshape(slots, count * length)
+    starts = rows * length + by
+    return np.stack([whole[:, start : start + length] for start in starts.tolist()])
+
+
+def recall(
+    queries: NDArray[np.float32], targets: NDArray[np.float32], owner: NDArray[np.int64]
+) -> tuple[float, float]:
+    """Return recall@10 among all clips, and recall@1 among those of the same recording."""
+    scores = queries @ targets.T
+    own = scores.diagonal()[:, None]
+    inside = np.where(owner[:, None] == owner, scores, -np.inf)
+    return float(((scores >= own).sum(1) <= 10).mean()), float(((inside >= own).sum(1) == 1).mean())
+
+
+if __name__ == "__main__":
+    needs.run(main)
