@@ -37,8 +37,13 @@ def main() -> None:
     parser.add_argument("--channels", type=Path)
     parser.add_argument("--cache", type=Path, default=Path("synchrony"))
     args = parser.parse_args()
+    if args.clips < 1:
+        parser.error("--clips must be at least 1")
     for name in args.weights:
-        measure(args, name, load_weights(name))
+        weights = load_weights(name)
+        if not 0 < args.later <= weights.contract.clip_seconds:
+            parser.error(f"--later must be above 0 and at most {weights.contract.clip_seconds:g} s")
+        measure(args, name, weights)
 
 
 def measure(args: argparse.Namespace, name: str, weights: Weights) -> None:

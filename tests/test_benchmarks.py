@@ -134,6 +134,7 @@ FILES: Final = {
         "no file or folder none",
     ),
     "experiments/simulated_follow_up.py": ("none", "sleepfm-index simulate none --truth"),
+    "experiments/synchrony.py": ("none", "no file or folder none"),
 }
 """Files and folders that are not there: options, and what the script says of them."""
 
