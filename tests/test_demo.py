@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 import sleepfm_index
 from sleepfm.simulate import simulate_cohort
 from sleepfm_cli.main import app
-from sleepfm_index.truth import read_truth
+from sleepfm_index.truth import Truth, read_truth, write_truth
 
 
 def test_the_demo_asks_for_nights_that_it_made(
@@ -44,3 +44,23 @@ def test_the_store_of_the_demo_knows_the_breathing_rate(tmp_path: Path) -> None:
     plain = simulate_cohort(tmp_path / "plain", subjects=2, hours=0.1, excerpts=True)
     for file in (*plain, tmp_path / "plain" / "subjects.csv"):
         assert file.read_bytes() == (made / file.name).read_bytes()
+
+
+def test_recordings_that_are_stored_without_their_truth_are_named(tmp_path: Path) -> None:
+    known: dict[str, Truth] = {}
+    nights = tmp_path / "nights"
+    simulate_cohort(nights, subjects=2, hours=0.1, known=known.__setitem__)
+    write_truth(nights / "truth.parquet", known)
+    words = {"weights": "untrained", "workers": 1}
+    sleepfm_index.build(tmp_path / "bare", [nights], **words)
+    again = sleepfm_index.build(
+        tmp_path / "bare", [nights], truth=nights / "truth.parquet", **words
+    )
+    assert any(
+        n.startswith("2 recordings are stored without the known values") for n in again.notes
+    )
+    for _ in range(2):
+        report = sleepfm_index.build(
+            tmp_path / "whole", [nights], truth=nights / "truth.parquet", **words
+        )
+        assert not any("known values" in note for note in report.notes)

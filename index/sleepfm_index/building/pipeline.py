@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -43,6 +43,7 @@ from sleepfm_index.building.recording_task import (
     rows_of,
 )
 from sleepfm_index.building.subjects import Subjects, no_subjects, read_subjects
+from sleepfm_index.building.tables import lacking_truth
 from sleepfm_index.building.training_distance import unlike_sentences
 from sleepfm_index.choices import BuildEngine, Ids, StoreMode
 from sleepfm_index.errors import StoreError, UncompactedError
@@ -55,7 +56,7 @@ from sleepfm_index.runtime.threads import setting
 from sleepfm_index.storage import private
 from sleepfm_index.storage.withdrawals import signals_mark, subject_mark
 from sleepfm_index.storage.writer import Writer
-from sleepfm_index.truth import read_truth
+from sleepfm_index.truth import Truth, read_truth
 
 __all__ = ["BuildReport", "Outcome", "Status", "build"]
 
@@ -264,6 +265,10 @@ def build(
         update_indexes(writer, IndexRequest(notice=notify))
     if subjects is not None and any(o.status == "already there" for o in outcomes):
         notes += _differing(Path(store), plan.subjects, Path(subjects))
+    present = {o.file for o in outcomes if o.status == "already there"}
+    known = {j.recording_id for j in jobs if j.truth and j.file.path in present}
+    if known:
+        notes += _without_truth(Path(store), known, truth_of)
     notes += unlike_sentences(loaded.name, [(o.recording_id, o.distances) for o in outcomes])
     return BuildReport(Path(store), identity_of(loaded), tuple(outcomes), tuple(notes))
 
@@ -366,6 +371,14 @@ def _differing(store: Path, subjects: Subjects, table: Path) -> list[str]:
         f"{table.name} differs from the stored values of {', '.join(names[:5])}{more}; "
         f"run `sleepfm-index annotate {table.name}` to apply it"
     ]
+
+
+def _without_truth(store: Path, known: set[str], truth: Mapping[str, Truth]) -> list[str]:
+    """Report stored recordings without the known values of a truth file, which a build keeps."""
+    with Reader(store) as opened:
+        names = known.intersection(lacking_truth(opened, set().union(*truth.values())))
+    why = f"{len(names):,} recordings are stored without the known values of their clips"
+    return [f"{why}; to add them, delete these recordings and build again"] if names else []
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -14,10 +15,15 @@ from sleepfm.recordings.channels import ChannelMap
 from sleepfm.recordings.identifying_names import without_identity
 from sleepfm.recordings.recording import Recording
 from sleepfm_index.building.subjects import Subject, Subjects
+from sleepfm_index.reader import Reader
 from sleepfm_index.schema import EVENT_COLUMNS, RECORDING_COLUMNS, clip_schema, is_reserved
+from sleepfm_index.storage.quoting import quote_name
 from sleepfm_index.storage.segments import SegmentData
 from sleepfm_index.storage.vector_format import narrow
 from sleepfm_index.truth import Truth
+
+_TRUE: Final = "true_"
+"""Prefix of a reference value that has the name of a scored column."""
 
 
 def segment_rows(
@@ -109,12 +115,30 @@ def _clip_rows(
     extra = []
     for name, column in truth.items():
         if is_reserved(name, modalities) or name in known.names:
-            name = f"true_{name}"  # the scored column has the name
+            name = f"{_TRUE}{name}"  # the scored column has the name
         padded = np.full(n, np.nan, np.float32)
         padded[: len(column)] = column[:n]
         values[name] = pa.array(padded, from_pandas=True)
         extra.append(pa.field(name, pa.float32()))
     return pa.table(values, schema=pa.schema([*fields, *known, *extra]))
+
+
+def lacking_truth(reader: Reader, names: Collection[str]) -> list[str]:
+    """List the recordings without a reference value in any of the given columns of a file.
+
+    Parameters
+    ----------
+    reader : Reader
+        The open store.
+    names : collection of str
+        Names of the columns in the file, before those of scored columns get a prefix.
+    """
+    modalities = reader.manifest.modalities
+    stored = {f"{_TRUE}{n}" for n in names} | {n for n in names if not is_reserved(n, modalities)}
+    filled = [f"{quote_name(n)} IS NOT NULL" for n in reader.clip_schema.names if n in stored]
+    given = f"bool_or({' OR '.join(filled) or 'false'})"
+    found = f"SELECT recording_id FROM clips GROUP BY recording_id HAVING NOT {given}"
+    return list(reader.metadata.select(found)["recording_id"].to_pylist())
 
 
 def _event_rows(key: str, recording_id: str, clips: Clips, subject: Subject) -> pa.Table:
