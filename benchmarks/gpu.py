@@ -67,9 +67,8 @@ def step_seconds(clips: ClipSet, args: argparse.Namespace, run: Run, graphs: boo
             synchronize(run)
             started = time.perf_counter()
         optimizer.zero_grad(set_to_none=True)
-        window = loaded.window(0, recipe.window_samples(CONTRACT))
         with run.autocast():
-            loss, _ = task.loss(augment(window, CONTRACT, recipe, 0, number))
+            loss, _ = task.loss(augment(loaded, CONTRACT, recipe, 0, number))
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(task.parameters(), 1.0)
         optimizer.step()

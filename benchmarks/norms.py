@@ -66,7 +66,11 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32)
     args = parser.parse_args()
     recipe = replace(
-        RECIPES[args.recipe], epochs=args.epochs, batch_size=args.batch_size, crop_s=None
+        RECIPES[args.recipe],
+        epochs=args.epochs,
+        batch_size=args.batch_size,
+        crop_s=None,
+        jitter_s=0.0,
     )
     print(f"{machine()}, torch {torch.__version__}")
     with tempfile.TemporaryDirectory() as name, mock.patch.object(loop, "measure_norms", twice):

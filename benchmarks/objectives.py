@@ -86,11 +86,12 @@ def train(args: argparse.Namespace, name: str, arm: Arm) -> tuple[Path, float]:
     """Train an arm; return its weights and the CPU minutes of its runs."""
     folder = args.folder / name.replace(" ", "-").replace(",", "")
     folder.mkdir(exist_ok=True)
-    recipe = replace(RECIPE, **dict(arm.terms), batch_size=args.batch_size, seed=args.seed)
+    common = {"batch_size": args.batch_size, "seed": args.seed, "jitter_s": args.jitter_s}
+    recipe = replace(RECIPE, **dict(arm.terms), **common)
     start, minutes = None, args.minutes
     if arm.warm:
         minutes /= 2
-        warm = replace(RECIPE, together=1, batch_size=args.batch_size, seed=args.seed)
+        warm = replace(RECIPE, together=1, **common)
         start = run(args, folder / "warm.safetensors", "physiology", warm, minutes, None)
     out = run(args, folder / "weights.safetensors", arm.objective, recipe, minutes, start)
     return out, sum(spent(path) for path in folder.glob("*.cpu.json"))
@@ -195,6 +196,12 @@ def main() -> None:
     parser.add_argument("--test-subjects", type=int, default=84)
     parser.add_argument("--hours", type=float, default=0.5)
     parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument(
+        "--jitter-s",
+        type=float,
+        default=RECIPE.jitter_s,
+        help="between the windows of the modalities; 0: the same window",
+    )
     parser.add_argument("--clips", type=int, default=24, help="clips per tested person")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--trial", action="store_true", help="tiny sizes, as a test")

@@ -16,9 +16,10 @@
 6. With --slpdb: fine-tune on the 12 people of slpdb and those of mgh (recipe fine-tuning; with
    --gpu the recipe mixed, with 750 simulated people among them).
 7. Write the tables. experiments/decode_truth.py measures each weights file on the 84 people:
-   decoding, effective rank, stages and recall. experiments/real_nights.py measures the weights of
-   step 4 or 5 on slpdb with whole people held out, unchanged and fine-tuned fold by fold. The
-   weights of step 6 are not measured there, because they have seen all 12 people.
+   decoding, effective rank, stages and recall. experiments/synchrony.py measures recall with later
+   queries, which cannot be matched by the times of heart beats. experiments/real_nights.py measures
+   the weights of step 4 or 5 on slpdb with whole people held out, unchanged and fine-tuned fold by
+   fold. The weights of step 6 are not measured there, because they have seen all 12 people.
 
 Completed steps are not repeated, and training resumes from its checkpoint; repeat the command to
 resume an interrupted run. The folder of --folder contains train/, test/, clips/ (the cache),
@@ -211,6 +212,10 @@ def tables(
         )
         for name, weights in made.items()
     ]
+    matched = [weights for name, weights in made.items() if name != "warm"]
+    words: tuple[object, ...] = (EXPERIMENTS / "synchrony.py", args.folder / "test")
+    words += ("--weights", *matched, "--later", 0.4, 5, "--cache", args.folder / "clips")
+    parts.append(steps.run("measure with later queries", words))
     if "slpdb" in truths:
         words = (EXPERIMENTS / "real_nights.py", args.slpdb / "records")
         words += ("--subjects", args.slpdb / "subjects.csv")

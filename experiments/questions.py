@@ -1,6 +1,6 @@
 """The four open questions of the paper on simulated nights: people, objectives, leads, sharing.
 
-    python experiments/questions.py                  # 45 trainings: goes on in pieces
+    python experiments/questions.py                  # 48 trainings: goes on in pieces
     python experiments/questions.py --minutes 120    # stops after two hours, between trainings
     python experiments/questions.py --weights my.safetensors  # starts from weights that exist
     python experiments/questions.py --people 16 --test-people 4 --hours 0.1 --steps 4 \
@@ -10,12 +10,13 @@
 The arms of a seed start from the same weights, which know the heart: the warm start of
 docs/training.md, trained on a cohort of its own (one per seed), or --weights (one for all seeds).
 From there every arm is trained on one cohort for the same number of steps, without known values,
-and measured on people of another cohort; so is the start. People whom --weights have seen are
-refused. Completed trainings are not repeated; an interrupted one resumes from its checkpoint.
-Everything runs at the lowest priority (--nice). --folder contains the cohorts, the weights, one
-JSON file of measures per arm and seed, table.md, and a figure per question (people.svg,
-objectives.svg, leads.svg, sharing.svg; also as PNG), which questions_report.py updates after every
-training.
+with the windows of the modalities cut --jitter-s apart, so that they cannot be matched by the times
+of single heart beats, and measured on people of another cohort; so is the start. People whom
+--weights have seen are refused. Completed trainings are not repeated; an interrupted one resumes
+from its checkpoint. Everything runs at the lowest priority (--nice). --folder contains the cohorts,
+the weights, one JSON file of measures per arm and seed, table.md, and a figure per question
+(people.svg, objectives.svg, leads.svg, sharing.svg; also as PNG), which questions_report.py updates
+after every training.
 
 Primary outcomes, fixed beforehand (recall@10 is the mean over six directions and over people, among
 at most 1,000 clips):
@@ -48,6 +49,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from questions_report import PLAIN, START, write_page
+from synchrony import cut
 
 from sleepfm.encoders.inference import Encoder
 from sleepfm.encoders.load import load_weights
@@ -59,6 +61,8 @@ from sleepfm_index.evaluation.retrieval.ranks import true_ranks
 from sleepfm_index.truth import read_truth
 
 GALLERY: Final = 1000
+LATER_S: Final = 0.4
+"""How much later the queries of ``recall_later`` are cut, in seconds: about half a heart beat."""
 SHARED: Final = ("rr_mean_s", "breath_hz", "breath_depth")
 PRIVATE: Final = {"bas": ("tone", "sleep_depth"), "ecg": ("rr_sd_s",), "resp": ("movement",)}
 """Known values of a clip that are mostly in one modality: muscle tone and sleep depth in EEG and
@@ -95,6 +99,7 @@ ARMS: Final = (
     Arm("barlow", "objectives", objective="barlow"),
     Arm("siglip", "objectives", objective="siglip"),
     Arm("loo + masked", "objectives", ("--masked", "0.3")),
+    Arm("loo, same windows", "objectives", ("--jitter-s", "0")),
     Arm("lead V1", "leads", leads=("V1",), tested=("II", "V1")),
     Arm("half II, half V1", "leads", leads=("II", "V1"), tested=("II", "V1")),
     Arm("within 0.1", "sharing", ("--within", "0.1")),
@@ -182,7 +187,16 @@ class Study:
         self.pretrain(
             *(*files, "--from", start, "--objective", arm.objective, "--recipe", "short"),
             *("--subjects", self.cohort("train", arm.leads[0]) / "subjects.csv"),
-            *("--crop-s", 15, "--epochs", self.args.epochs, "--epoch-clips", epoch),
+            *(
+                "--crop-s",
+                15,
+                "--jitter-s",
+                self.args.jitter_s,
+                "--epochs",
+                self.args.epochs,
+                "--epoch-clips",
+                epoch,
+            ),
             *("--batch-size", self.args.batch_size, "--together", self.args.together),
             *("--average", 0.99 if self.args.steps >= 200 else 0.9, "--seed", seed),
             *arm.options,
@@ -239,24 +253,28 @@ class Study:
         recordings = prepare_clips([folder], self.folder / "clips", weights.contract).recordings
         truth = read_truth(folder / "truth.parquet")
         per_recording = max(1, GALLERY // len(recordings))
-        rows = [
-            np.linspace(0, r.count - 1, min(per_recording, r.count)).astype(int) for r in recordings
+        rows = [  # without the last clip, which cannot be cut later
+            np.linspace(0, r.count - 2, min(per_recording, r.count - 1)).astype(int)
+            for r in recordings
         ]
         pairs = list(zip(recordings, rows, strict=True))
-        vectors = {
-            m: np.concatenate(
-                [
-                    encoder.encode(m, np.asarray(r.signals[m][selected], np.float32))
-                    for r, selected in pairs
-                ]
+
+        def encode(modality: str, by: int = 0) -> NDArray[np.float32]:
+            return np.concatenate(
+                [encoder.encode(modality, cut(r, modality, own, by)) for r, own in pairs]
             )
-            for m in weights.modalities
+
+        vectors = {m: encode(m) for m in weights.modalities}
+        later = {
+            m: encode(m, round(LATER_S * weights.contract.sample_rate)) for m in weights.modalities
         }
         owner = np.repeat(np.arange(len(rows)), [len(selected) for selected in rows])
-        hits = [
-            true_ranks(vectors[a], vectors[b]) <= 10 for a, b in permutations(weights.modalities, 2)
-        ]
-        person = np.bincount(owner, np.mean(hits, axis=0)) / np.bincount(owner)
+        directions = list(permutations(weights.modalities, 2))
+        hits, hits_later = (
+            np.array([true_ranks(queries[a], vectors[b]) <= 10 for a, b in directions])
+            for queries in (vectors, later)
+        )
+        person = np.bincount(owner, hits.mean(axis=0)) / np.bincount(owner)
 
         def column(key: str) -> NDArray[np.float64]:
             return np.concatenate(
@@ -273,6 +291,7 @@ class Study:
         shared = [decoded[m].get(k, np.nan) for m in vectors for k in SHARED]
         return {
             "recall_at_10": float(person.mean()),
+            "recall_later": float(hits_later.mean()),
             "by_person": person.tolist(),
             "chance": 10 / len(owner),
             "heart_rate_r": decoded["ecg"].get("rr_mean_s"),
@@ -325,6 +344,9 @@ def main() -> None:
     parser.add_argument("--weights", help="to start from; default: a warm start of the study's own")
     parser.add_argument("--warm-steps", type=int, default=800, help="of that warm start")
     parser.add_argument("--steps", type=int, default=300, help="of every arm, after the start")
+    parser.add_argument(
+        "--jitter-s", type=float, default=1.0, help="between the windows of the modalities"
+    )
     parser.add_argument("--epochs", type=int, default=4, help="validations, at equal distances")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--together", type=int, default=8)

@@ -48,7 +48,8 @@ def write_page(folder: Path, runs: Runs, sizes: dict[str, Any]) -> None:
     lines = [
         f"**Simulated people**: {sizes['people']} to train on, {sizes['test_people']} others to "
         f"test, {sizes['hours']:g} h each. Start: {sizes['start']}; then {sizes['steps']} steps of "
-        f"batch {sizes['batch_size']}. {done} of {sizes['arms'] * sizes['seeds']} arms measured, "
+        f"batch {sizes['batch_size']}, windows up to {sizes['jitter_s']:g} s apart. "
+        f"{done} of {sizes['arms'] * sizes['seeds']} arms measured, "
         f"{len(seeds)} seeds begun.",
         "",
         *_gate(runs),
@@ -66,9 +67,9 @@ def write_page(folder: Path, runs: Runs, sizes: dict[str, Any]) -> None:
         )
     lines += [
         "",
-        "| arm | people | recall@10, by seed | chance | heart rate r | shared R2 | private R2 "
-        "| stage AUROC | effective rank (BAS) |",
-        "|---" * 9 + "|",
+        "| arm | people | recall@10, by seed | queries 0.4 s later | chance | heart rate r "
+        "| shared R2 | private R2 | stage AUROC | effective rank (BAS) |",
+        "|---" * 10 + "|",
     ]
     for arm, people in {run["arm"]: run["people"] for run in runs}.items():
         for lead in ("II", "V1"):
@@ -277,6 +278,7 @@ def _arm_line(name: str, people: str, runs: Runs) -> str:
     recall = ", ".join(f"{r['recall_at_10']:.3f}" for r in runs)
     rank = np.mean([r["effective_rank"]["bas"] for r in runs])
     return (
-        f"| {name} | {people} | {recall} | {runs[0]['chance']:.3f} | {mean('heart_rate_r')} "
+        f"| {name} | {people} | {recall} | {mean('recall_later')} "
+        f"| {runs[0]['chance']:.3f} | {mean('heart_rate_r')} "
         f"| {mean('shared_r2')} | {mean('private_r2')} | {mean('stage_auroc')} | {rank:.1f} |"
     )

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from sleepfm.contract import BODY
+from sleepfm.errors import TrainingError
 from sleepfm.training.augment import augment
 from sleepfm.training.batches import Batch
 from sleepfm.training.masked import BLOCK_S, SpectrumHeads
@@ -34,6 +35,85 @@ def slots(x: torch.Tensor) -> torch.Tensor:
 def test_as_recorded_is_left_alone() -> None:
     own = batch()
     assert augment(own, BODY, PLAIN, 0, 0) is own
+
+
+def clock(n: int = 64) -> Batch:
+    """Clips whose every sample is its own number, with which a window tells where it was cut."""
+    samples = torch.arange(1.0, BODY.clip_samples + 1)
+    signals = {
+        m: samples.expand(n, len(BODY.slots_of(m)), BODY.clip_samples) for m in BODY.modalities
+    }
+    return Batch(signals, None, torch.full((n,), -1))
+
+
+def starts(cut: Batch) -> dict[str, np.ndarray]:
+    """The first sample of each window, and a check that the others follow it in every slot."""
+    first = {}
+    for m, x in cut.signals.items():
+        expected = x[:, :1, :1] + torch.arange(x.shape[2])
+        torch.testing.assert_close(x, expected.expand_as(x))
+        first[m] = x[:, 0, 0].numpy() - 1
+    return first
+
+
+def test_without_jitter_all_modalities_and_clips_have_the_same_window() -> None:
+    recipe = replace(PLAIN, crop_s=10.0)
+    drawn = set()
+    for step in range(20):
+        cut = augment(clock(4), BODY, recipe, 1, step)
+        assert {x.shape[2] for x in cut.signals.values()} == {10 * BODY.sample_rate}
+        own = {float(v) for first in starts(cut).values() for v in first}
+        assert len(own) == 1
+        drawn |= own
+    assert len(drawn) > 10
+    whole = augment(clock(4), BODY, replace(PLAIN, crop_s=99.0), 1, 0)
+    assert whole.signals["ecg"].shape[2] == BODY.clip_samples
+
+
+def test_jitter_cuts_each_modality_of_each_clip_apart_and_within_the_clip() -> None:
+    recipe = replace(PLAIN, crop_s=24.0, jitter_s=2.0)
+    gaps, all_starts = [], []
+    for step in range(50):
+        cut = augment(clock(), BODY, recipe, 0, step)
+        first = np.stack(list(starts(cut).values()))
+        gaps.append(first[0] - first[1])
+        all_starts.append(first)
+    limit = 2 * BODY.sample_rate
+    gap = np.concatenate(gaps)
+    # the difference of two uniform numbers: triangular up to the limit, with an SD of limit / 6**.5
+    assert abs(gap).max() <= limit
+    assert gap.std() == pytest.approx(limit / 6**0.5, rel=0.1)
+    assert abs(gap.mean()) < 0.1 * limit
+    every = np.concatenate(all_starts, axis=1)
+    last = BODY.clip_samples - 24 * BODY.sample_rate
+    assert 0 <= every.min() < 0.1 * last
+    assert 0.9 * last < every.max() <= last
+    assert starts(augment(clock(), BODY, recipe, 0, 7))["ecg"].tolist() == all_starts[7][1].tolist()
+    assert starts(augment(clock(), BODY, recipe, 1, 7))["ecg"].tolist() != all_starts[7][1].tolist()
+    whole = augment(clock(), BODY, recipe, 0, 0, whole=True)
+    assert whole.signals["resp"].shape[2] == BODY.clip_samples
+
+
+def test_jitter_that_cannot_be_is_refused() -> None:
+    with pytest.raises(TrainingError, match="jitter_s needs crop_s"):
+        replace(PLAIN, jitter_s=1.0)
+    with pytest.raises(TrainingError, match="jitter_s must be at least 0"):
+        replace(PLAIN, crop_s=10.0, jitter_s=-1.0)
+    with pytest.raises(TrainingError, match="crop_s must be at least 1"):
+        replace(PLAIN, crop_s=0.5)
+    with pytest.raises(TrainingError, match="29 s that start up to 2 s apart do not fit"):
+        augment(clock(4), BODY, replace(PLAIN, crop_s=29.0, jitter_s=2.0), 0, 0)
+
+
+def test_a_heart_field_beats_with_the_eeg_it_is_added_to_whatever_the_windows() -> None:
+    recipe = replace(PLAIN, crop_s=20.0, jitter_s=5.0, heart_field=1.0)
+    whole = augment(batch(), BODY, recipe, 1, 2, whole=True)
+    cut = augment(batch(), BODY, recipe, 1, 2)
+    first = starts(augment(clock(), BODY, replace(recipe, heart_field=0.0), 1, 2))
+    for m, x in cut.signals.items():
+        for clip, start in enumerate(first[m].astype(int).tolist()):
+            expected = whole.signals[m][clip, :, start : start + x.shape[2]]
+            torch.testing.assert_close(x[clip], expected)
 
 
 @pytest.mark.parametrize("filled", [1.0, 0.4])

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("no_curves")
 BODY = replace(BODY_CONTRACT, sample_rate=32)
 HALVES = {"pretrain": 0.5, "valid": 0.5}
 TINY = replace(
-    BODY_RECIPE, epochs=2, batch_size=4, together=2, epoch_clips=8, average=0.5, crop_s=None
+    BODY_RECIPE, epochs=2, batch_size=4, together=2, epoch_clips=8, average=0.5, crop_s=20.0
 )
 
 

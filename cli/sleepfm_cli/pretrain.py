@@ -86,6 +86,14 @@ def pretrain(
             min=1, help="Window of each clip per step, in seconds; default: from the recipe."
         ),
     ] = None,
+    jitter_s: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="How far apart, in seconds, the windows of a clip may start in two modalities; 0: "
+            "the same window. Default: from the recipe.",
+        ),
+    ] = None,
     physiology: Annotated[
         float | None,
         typer.Option(min=0, help="Weight of predicting --truth in addition to the objective."),
@@ -229,6 +237,7 @@ def pretrain(
         "average": average,
         "epoch_clips": epoch_clips,
         "crop_s": crop_s,
+        "jitter_s": jitter_s,
         "seed": seed,
     }
     settings = replace(RECIPES[recipe], **{k: v for k, v in overrides.items() if v is not None})

@@ -1,4 +1,4 @@
-"""Data augmentation: sensors, lost channels, heart fields, masks, and weights of targets.
+"""Data augmentation: windows, sensors, lost channels, heart fields, masks, weights of targets.
 
 Every draw depends on seed, epoch and step alone, so that a resumed run sees the same batches.
 """
@@ -19,6 +19,7 @@ from sleepfm.training.batches import Batch
 from sleepfm.training.masked import draw_hidden
 from sleepfm.training.physiology import GROUPS
 from sleepfm.training.recipe import Recipe
+from sleepfm.training.windows import cut_windows
 
 _GAIN_SD: Final = 0.3
 _NOISE_SD: Final = 0.1
@@ -40,23 +41,29 @@ _FLIPPED_PULSE: Final = 0.1
 _FLIPPED_EEG: Final = 0.3
 
 
-def augment(batch: Batch, contract: Contract, recipe: Recipe, epoch: int, step: int) -> Batch:
+def augment(
+    batch: Batch, contract: Contract, recipe: Recipe, epoch: int, step: int, *, whole: bool = False
+) -> Batch:
     """Augment a batch as set in the recipe; the batch passed in is left unchanged.
 
     Parameters
     ----------
     batch : Batch
-        Clips, on any device.
+        Whole clips, on any device.
     contract : Contract
         Defines the slots of each modality.
     recipe : Recipe
-        ``vary`` turns on variation of gain (log-normal), polarity, reference and noise;
+        ``crop_s`` and ``jitter_s`` set the window of each clip
+        (:mod:`sleepfm.training.windows`); ``vary`` turns on variation of gain (log-normal),
+        polarity, reference and noise;
         ``slot_dropout`` is the share of clips that lose slots; ``masked`` turns on the masks of
         masked reconstruction; ``heart_field`` is the share of clips whose ECG is added to the EEG;
         ``heart_epochs`` sets when the EEG regresses what; twice as many epochs go by before sensors
         vary and slots are dropped.
     epoch, step : int
         Epoch and step within it, counted from 0; with the recipe's seed they fix the draw.
+    whole : bool
+        Whether to keep whole clips instead of cutting windows.
 
     Returns
     -------
@@ -64,6 +71,16 @@ def augment(batch: Batch, contract: Contract, recipe: Recipe, epoch: int, step: 
         The augmented clips.
     """
     draw = np.random.default_rng((recipe.seed, epoch, step, 1))
+    if recipe.heart_field and {"bas", "ecg"} <= batch.signals.keys():
+        # Before the windows of the modalities are cut apart: a field beats with its own heart. A
+        # generator of its own, so that the other variations are the same with and without it.
+        field_draw = np.random.default_rng((recipe.seed, epoch, step, 2))
+        bas = _add_heart_field(
+            batch.signals["bas"], batch.signals["ecg"], recipe, epoch, field_draw
+        )
+        batch = replace(batch, signals={**batch.signals, "bas": bas})
+    if not whole:
+        batch = cut_windows(batch, contract, recipe, epoch, step)
     if recipe.masked:
         first = next(iter(batch.signals.values()))
         hidden = draw_hidden(len(first), first.shape[-1], contract.sample_rate, draw)
@@ -72,16 +89,10 @@ def augment(batch: Batch, contract: Contract, recipe: Recipe, epoch: int, step: 
         batch = replace(batch, target_weights={"bas": _eeg_target_weights(recipe, epoch)})
     as_recorded = epoch < 2 * recipe.heart_epochs
     vary, slot_dropout = recipe.vary and not as_recorded, recipe.slot_dropout * (not as_recorded)
-    if not (vary or slot_dropout or recipe.heart_field):
+    if not (vary or slot_dropout):
         return batch
-    inputs = batch.signals
-    if recipe.heart_field and {"bas", "ecg"} <= inputs.keys():
-        # A generator of its own, so that the other variations are the same with and without it.
-        field_draw = np.random.default_rng((recipe.seed, epoch, step, 2))
-        bas = _add_heart_field(inputs["bas"], inputs["ecg"], recipe, epoch, field_draw)
-        inputs = {**inputs, "bas": bas}
     signals = {}
-    for modality, values in inputs.items():
+    for modality, values in batch.signals.items():
         slots = contract.slots_of(modality)
         filled = (values != 0).flatten(2).any(dim=2)
         if vary:

@@ -29,7 +29,7 @@ from sleepfm.training.objectives import OTHERS, contrast
 from sleepfm.training.physiology import RegressionHeads
 from sleepfm.training.recipe import Recipe
 from sleepfm.training.redundancy import barlow, covariance, vicreg
-from sleepfm.training.task import Metrics, Run, Task
+from sleepfm.training.task import Metrics, Run, Task, not_finite
 
 _BIAS: Final = -10.0
 """Initial bias of SigLIP, as nearly all pairs of a batch do not match (arXiv 2303.15343)."""
@@ -322,6 +322,8 @@ class Contrastive(Task):
         for batch in run.batches(self._valid, list(in_order(self._valid, size))):
             with run.autocast():
                 parts.append(self.outputs(batch))
+            if not all(bool(x.isfinite().all()) for x in parts[-1]):
+                raise not_finite(batch, "the output for validation clips")
         outputs = [torch.cat(chunks) for chunks in zip(*parts, strict=True)]
         vectors = [F.normalize(x, dim=1) for x in outputs]
         present = torch.from_numpy(self._valid.present).to(run.device)

@@ -10,12 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import torch
 from torch import nn
 
 from sleepfm.atomic_write import write_bytes
-from sleepfm.contract import Contract
 from sleepfm.errors import OutputError, TrainingError, WeightsError
 from sleepfm.malloc import keep_freed_memory
 from sleepfm.training.augment import augment
@@ -25,7 +23,7 @@ from sleepfm.training.checkpoint import Checkpoint, RunState
 from sleepfm.training.curves import can_draw, draw
 from sleepfm.training.norms import NORM_BATCHES, measure_norms
 from sleepfm.training.recipe import Optimizer, Recipe
-from sleepfm.training.task import Metrics, Run, Task
+from sleepfm.training.task import Metrics, Run, Task, not_finite
 
 _CLIP_NORM: Final = 1.0
 _NORM_STEP: Final = 1 << 40
@@ -210,7 +208,7 @@ def _norm_batches(clips: ClipSet, recipe: Recipe, run: Run, epoch: int) -> Itera
     # all nights are mixed, whatever the grouping in training; augmentation is the same
     orders = shuffled(clips, recipe.batch_size, 1, recipe.seed, epoch)[:NORM_BATCHES]
     for number, batch in enumerate(run.batches(clips, orders)):
-        yield augment(batch, clips.contract, recipe, epoch, _NORM_STEP + number)
+        yield augment(batch, clips.contract, recipe, epoch, _NORM_STEP + number, whole=True)
 
 
 def _epoch(
@@ -234,8 +232,6 @@ def _epoch(
         for group in optimizer.param_groups:
             group["lr"] = recipe.lr_at(step, recipe.epochs * len(orders))
         optimizer.zero_grad(set_to_none=True)
-        if recipe.crop_s is not None:
-            batch = batch.window(*_crop(recipe, clips.contract, epoch, state.step))
         batch = augment(batch, clips.contract, recipe, epoch, state.step)
         with run.autocast():
             loss, step_counts = task.loss(batch)
@@ -253,7 +249,7 @@ def _epoch(
         if run.device.type == "cpu" or state.step % 20 == 1:
             value = float(loss.detach())
             if not math.isfinite(value):
-                raise _not_finite(batch, epoch)
+                raise not_finite(batch, f"the loss of epoch {epoch + 1}")
             if progress is not None:
                 progress(epoch + 1, state.step, len(orders), value)
         data_requested = time.perf_counter()
@@ -264,7 +260,7 @@ def _epoch(
             saved = data_requested = time.perf_counter()
     mean = float(state.total) / len(orders)
     if not math.isfinite(mean):
-        raise _not_finite(batch, epoch)
+        raise not_finite(batch, f"the loss of epoch {epoch + 1}")
     return {
         "loss": mean,
         **task.train_metrics({k: float(v) for k, v in state.counts.items()}),
@@ -272,25 +268,6 @@ def _epoch(
         "clips_per_s": round(len(orders) * recipe.batch_size / state.seconds, 2),
         "waiting_for_data": round(state.waited / state.seconds, 4),
     }
-
-
-def _crop(recipe: Recipe, contract: Contract, epoch: int, step: int) -> tuple[int, int]:
-    """Return start and stop of the window of a step, in samples, drawn by seed, epoch and step."""
-    length = recipe.window_samples(contract)
-    draw = np.random.default_rng((recipe.seed, epoch, step))
-    start = int(draw.integers(contract.clip_samples - length + 1))
-    return start, start + length
-
-
-def _not_finite(batch: Batch, epoch: int) -> TrainingError:
-    if not all(bool(x.isfinite().all()) for x in batch.signals.values()):
-        reason = "prepared clips contain NaN or infinity; remove the clip cache and start again"
-    else:
-        reason = (
-            f"the loss of epoch {epoch + 1} is not finite; check the scaling of the clips, or use "
-            "a lower learning rate"
-        )
-    return TrainingError(f"{reason}; the last good checkpoint is intact")
 
 
 def _optimizer(task: Task, recipe: Recipe, device: torch.device) -> torch.optim.Optimizer:

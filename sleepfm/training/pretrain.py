@@ -100,6 +100,7 @@ def pretrain(
     torch_device = choose_device(device)
     run = Run(torch_device, choose_precision(torch_device, precision))
     refuse_taken(out, resume)
+    recipe.jitter_samples(data.contract)  # refuses windows that do not fit, before clips are cut
     cohort = prepare_cohort(data, out, recipe.seed, callbacks)
     chosen = {s: cohort.recordings(s) for s in ("pretrain", "valid")}
     modalities = _modalities(chosen["pretrain"], data.contract, modalities)

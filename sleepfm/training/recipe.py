@@ -59,6 +59,11 @@ class Recipe:
         what they learn from short windows applies to long ones, and the cost of a step falls in
         proportion (as masking does in Li et al., 2023, arXiv 2212.00794). Batch-norm statistics and
         validation use whole clips.
+    jitter_s : float
+        Greatest difference, in seconds, between the starts of the windows of two modalities of a
+        clip, drawn anew for each clip, modality and step; ``crop_s`` and ``jitter_s`` together fit
+        into a clip. With 0, all modalities have the same window, and can be matched by the times of
+        single heart beats.
     temperature : float
         Initial value of the temperature parameter; similarities are multiplied by its exponential.
     physiology : float
@@ -108,6 +113,7 @@ class Recipe:
     together: int = 1
     together_end: int | None = None
     crop_s: float | None = None
+    jitter_s: float = 0.0
     temperature: float = 0.0
     physiology: float = 0.0
     within: float = 0.0
@@ -135,10 +141,12 @@ class Recipe:
             raise TrainingError("crop_s must be at least 1 second")
         for name in (
             *("temperature", "weight_decay", "physiology", "within", "masked", "covariance"),
-            *("memory", "heart_epochs"),
+            *("memory", "heart_epochs", "jitter_s"),
         ):
             if not 0 <= getattr(self, name) < math.inf:
                 raise TrainingError(f"{name} must be at least 0")
+        if self.jitter_s and self.crop_s is None:
+            raise TrainingError("jitter_s needs crop_s, a window that is shorter than the clip")
         if self.together_end is not None and self.together_end < 1:
             raise TrainingError("together_end must be at least 1")
         if not 0 <= self.heart_field <= 1:
@@ -180,6 +188,27 @@ class Recipe:
         if self.crop_s is None:
             return contract.clip_samples
         return min(round(self.crop_s * contract.sample_rate), contract.clip_samples)
+
+    def jitter_samples(self, contract: Contract) -> int:
+        """Return the greatest difference between the starts of the windows of a clip, in samples.
+
+        Parameters
+        ----------
+        contract : Contract
+            The contract by which clips are prepared.
+
+        Raises
+        ------
+        TrainingError
+            If a clip is shorter than ``crop_s`` and ``jitter_s`` together.
+        """
+        jitter = round(self.jitter_s * contract.sample_rate)
+        if jitter and self.window_samples(contract) + jitter > contract.clip_samples:
+            raise TrainingError(
+                f"windows of {self.crop_s:g} s that start up to {self.jitter_s:g} s apart do not "
+                f"fit into clips of {contract.clip_seconds:g} s; use a lower crop_s or jitter_s"
+            )
+        return jitter
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON values, by name."""
@@ -239,11 +268,13 @@ BODY: Final = replace(
     batch_size=64,
     together=4,
     crop_s=15.0,
+    jitter_s=1.0,
     temperature=2.0,
     physiology=2.0,
     heart_field=0.5,
 )
-"""Second step, from the weights of the first, with ``leave-one-out``."""
+"""Second step, from the weights of the first, with ``leave-one-out``. A second of jitter is more
+than a heart beat."""
 
 FINE_TUNING: Final = replace(
     _BODY,
@@ -252,6 +283,8 @@ FINE_TUNING: Final = replace(
     together=8,
     lr=3e-4,
     schedule="cosine",
+    crop_s=25.0,
+    jitter_s=1.0,
     temperature=2.0,
     physiology=1.0,
     heart_field=0.0,

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sleepfm.choices import Precision
+from sleepfm.errors import TrainingError
 from sleepfm.training.batches import Batch, ClipSet, stream
 
 Metrics = dict[str, Any]
@@ -135,6 +136,25 @@ class Run:
         """
         for batch in stream(clips, orders, pin=self.device.type == "cuda"):
             yield self.to_device(batch)
+
+
+def not_finite(batch: Batch, what: str) -> TrainingError:
+    """Return the error for values that are not finite, with the probable reason.
+
+    Parameters
+    ----------
+    batch : Batch
+        The clips from which the values were computed.
+    what : str
+        What is not finite, in words.
+    """
+    if not all(bool(x.isfinite().all()) for x in batch.signals.values()):
+        reason = "prepared clips contain NaN or infinity; remove the clip cache and start again"
+    else:
+        reason = (
+            f"{what} is not finite; check the scaling of the clips, or use a lower learning rate"
+        )
+    return TrainingError(f"{reason}; the last good checkpoint is intact")
 
 
 def choose_precision(device: torch.device, precision: Precision) -> torch.dtype:
