@@ -27,6 +27,7 @@ from sleepfm.errors import ChannelError, OutputError, WeightsError
 from sleepfm.recordings import read_recording
 from sleepfm.recordings.channels import match_channels
 from sleepfm_cli.main import app
+from sleepfm_index.building.recording_task import identity_of
 
 
 @pytest.fixture(scope="module")
@@ -363,3 +364,26 @@ def test_show_prints_what_training_logged(weights: Weights, tmp_path: Path) -> N
         "alignment: bas-ecg": "1.75",
     }.items():
         assert shown[name] == value
+
+
+@pytest.mark.parametrize(
+    ("trained", "record", "simultaneous"),
+    [
+        (False, {}, False),
+        (True, {"source": "the authors'"}, True),
+        (True, {"objective": "leave-one-out", "recipe": {"crop_s": 15.0}}, True),
+        (True, {"objective": "pairwise", "recipe": {"jitter_s": 0.0}}, True),
+        (True, {"objective": "pairwise", "recipe": {"jitter_s": 1.0}}, False),
+        (True, {"objective": "physiology", "recipe": {}}, False),
+    ],
+)
+def test_a_store_is_told_where_clips_may_be_matched_by_single_beats(
+    weights: Weights, trained: bool, record: dict, simultaneous: bool
+) -> None:
+    own = replace(weights, trained=trained, record=record, sha256="")
+    assert own.simultaneous is simultaneous
+    note = identity_of(own).note
+    assert ("cut at the same moment" in note) is simultaneous
+    shipped = identity_of(load_weights("demo")).note
+    assert shipped.startswith("trained on simulated nights")
+    assert "times of single heart beats" in shipped

@@ -110,6 +110,17 @@ class Weights:
         return tuple(m for m in self.contract.modalities if m in self.tensors)
 
     @property
+    def simultaneous(self) -> bool:
+        """Whether training matched modalities that were cut at the same moment.
+
+        Then clips can be matched by the times of single heart beats instead of by what is true of
+        the whole clip (docs/training.md).
+        """
+        recipe = self.record.get("recipe", {})
+        contrasted = self.trained and self.record.get("objective") != "physiology"
+        return contrasted and not recipe.get("jitter_s")
+
+    @property
     def info(self) -> WeightsInfo:
         """Weights without the tensors."""
         return WeightsInfo(

@@ -383,10 +383,16 @@ def _note(weights: AnyWeights) -> str:
             "UNTRAINED: a seeded random initialisation for demonstration; neighbours and recall "
             "are meaningless"
         )
+    notes = []
     data = str(weights.record.get("data", ""))
     if data.startswith("simulated"):
-        return (
+        notes.append(
             f"trained on {data}; for trying the tool out. For science: `sleepfm-index weights "
             "fetch`, or `pretrain` on nights of your own"
         )
-    return ""
+    if weights.simultaneous:
+        notes.append(
+            "trained on modalities cut at the same moment: they may be matched by the times of "
+            "single heart beats (docs/training.md)"
+        )
+    return "; ".join(notes)
