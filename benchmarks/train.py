@@ -140,7 +140,7 @@ def ours(folder: Path, device: torch.device, args: argparse.Namespace) -> dict[s
     """Time the training loop of this project, by the rate in its log."""
     run = Run(device, choose_precision(device, "auto"))
     # whole clips, as the authors train on, so that both do the same work per clip
-    recipe = replace(SHORT, epochs=1, crop_s=None, batch_size=size(SHORT, args))
+    recipe = replace(SHORT, epochs=1, crop_s=None, jitter_s=0.0, batch_size=size(SHORT, args))
     modalities = ROBUST.modalities
     clips, valid = (
         ClipSet([cached(folder / name)], ROBUST, modalities) for name in ("clips", "valid")

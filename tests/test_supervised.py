@@ -21,7 +21,7 @@ from sleepfm.training.supervised import Labels, supervise
 
 pytestmark = pytest.mark.usefixtures("no_curves")
 FRACTIONS = {"pretrain": 0.5, "train": 0.25, "valid": 0.25}
-TINY = replace(SHORT, epochs=2, batch_size=4, together=2, dropout=0.2, crop_s=None)
+TINY = replace(SHORT, epochs=2, batch_size=4, together=2, dropout=0.2, crop_s=None, jitter_s=0.0)
 
 
 @pytest.fixture(scope="module")

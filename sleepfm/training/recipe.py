@@ -240,10 +240,11 @@ SHORT: Final = Recipe(
     dropout=0.0,
     together=8,
     crop_s=10.0,
+    jitter_s=1.0,
     temperature=2.0,
 )
 """For a few hours on a CPU: AdamW, warm-up and cosine decay, no dropout, several clips of each
-night per batch, windows of 10 s."""
+night per batch, windows of 10 s, apart by up to a second between modalities."""
 
 _BODY: Final = Recipe(
     optimizer="adamw",
