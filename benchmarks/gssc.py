@@ -14,8 +14,8 @@ over the EEG channels of the recording, each paired with the EOG if there is one
 well GSSC itself stages the clips, from single clips and with its recurrent network over each
 recording. The second compares its vectors with ours, by the same linear probe with whole people
 held out. Signals are prepared as in GSSC's own inference: 0.3 to 30 Hz, 2,560 samples per 30 s,
-z-scored per recording. A vector thus depends on the whole recording, which is why this is no
-`Encoder` (sleepfm/encoders/external.py): those see single clips.
+z-scored per recording. A vector thus depends on the whole recording, so GSSC does not implement
+`Encoder` (sleepfm/encoders/external.py), which sees single clips.
 
 Loading its weights runs code from the package (they are pickled modules); install it only from a
 source that you trust.

@@ -78,7 +78,9 @@ ARMS: Final[dict[str, Arm]] = {
     "warm, leave-one-out + physiology 0.3": Arm(warm=True, terms=(("physiology", 0.3),)),
     "warm, leave-one-out + physiology 1": Arm(warm=True, terms=(("physiology", 1.0),)),
     "warm, pairwise + physiology 1": Arm("pairwise", True, (("physiology", 1.0),)),
-    "physiology only": Arm("physiology", terms=(("physiology", 1.0), ("together", 1))),
+    "physiology only": Arm(
+        "physiology", terms=(("physiology", 1.0), ("together", 1), ("jitter_s", 0.0))
+    ),
 }
 
 
@@ -86,12 +88,12 @@ def train(args: argparse.Namespace, name: str, arm: Arm) -> tuple[Path, float]:
     """Train an arm; return its weights and the CPU minutes of its runs."""
     folder = args.folder / name.replace(" ", "-").replace(",", "")
     folder.mkdir(exist_ok=True)
-    common = {"batch_size": args.batch_size, "seed": args.seed, "jitter_s": args.jitter_s}
-    recipe = replace(RECIPE, **dict(arm.terms), **common)
+    common = replace(RECIPE, batch_size=args.batch_size, seed=args.seed, jitter_s=args.jitter_s)
+    recipe = replace(common, **dict(arm.terms))
     start, minutes = None, args.minutes
     if arm.warm:
         minutes /= 2
-        warm = replace(RECIPE, together=1, **common)
+        warm = replace(common, together=1, jitter_s=0.0)
         start = run(args, folder / "warm.safetensors", "physiology", warm, minutes, None)
     out = run(args, folder / "weights.safetensors", arm.objective, recipe, minutes, start)
     return out, sum(spent(path) for path in folder.glob("*.cpu.json"))

@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -38,6 +39,7 @@ from machine import machine
 from steps import Steps
 
 from sleepfm.resources import cores
+from sleepfm.training.recipe import RECIPES
 
 EXPERIMENTS: Final = Path(__file__).parent.parent / "experiments"
 SHARED: Final = Path(__file__).parent.parent.parent / "shared"
@@ -298,7 +300,9 @@ def main() -> None:
         if args.gpu:
             vars(args).update(faint_subjects=12, along_subjects=8)
     elsewhere = ("folder", "trial", "threads", "workers", "device", "clips", "folds")
+    last = "mixed" if args.along_subjects else "fine-tuning"
     settings = {k: str(v) for k, v in vars(args).items() if k not in elsewhere}
+    settings["recipes"] = json.dumps([RECIPES[r].to_json() for r in ("warm-up", "body", last)])
     steps = Steps(args.folder, settings)
     (args.folder / "channels.yaml").write_text(CHANNELS)
     simulate(steps, args)

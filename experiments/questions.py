@@ -48,7 +48,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from questions_report import PLAIN, START, write_page
+from questions_report import LATER_S, PLAIN, START, write_page
 from synchrony import cut
 
 from sleepfm.encoders.inference import Encoder
@@ -61,8 +61,6 @@ from sleepfm_index.evaluation.retrieval.ranks import true_ranks
 from sleepfm_index.truth import read_truth
 
 GALLERY: Final = 1000
-LATER_S: Final = 0.4
-"""How much later the queries of ``recall_later`` are cut, in seconds: about half a heart beat."""
 SHARED: Final = ("rr_mean_s", "breath_hz", "breath_depth")
 PRIVATE: Final = {"bas": ("tone", "sleep_depth"), "ecg": ("rr_sd_s",), "resp": ("movement",)}
 """Known values of a clip that are mostly in one modality: muscle tone and sleep depth in EEG and
@@ -187,16 +185,8 @@ class Study:
         self.pretrain(
             *(*files, "--from", start, "--objective", arm.objective, "--recipe", "short"),
             *("--subjects", self.cohort("train", arm.leads[0]) / "subjects.csv"),
-            *(
-                "--crop-s",
-                15,
-                "--jitter-s",
-                self.args.jitter_s,
-                "--epochs",
-                self.args.epochs,
-                "--epoch-clips",
-                epoch,
-            ),
+            *("--crop-s", 15, "--jitter-s", self.args.jitter_s),
+            *("--epochs", self.args.epochs, "--epoch-clips", epoch),
             *("--batch-size", self.args.batch_size, "--together", self.args.together),
             *("--average", 0.99 if self.args.steps >= 200 else 0.9, "--seed", seed),
             *arm.options,
@@ -359,6 +349,10 @@ def main() -> None:
     parser.add_argument("--contract", default="sleepfm-index-body")
     parser.add_argument("--minutes", type=float, help="begin no training after so many minutes")
     args = parser.parse_args()
+    if args.hours * 120 < 2:
+        parser.error(
+            "--hours must give two clips of 30 s at least, the last of which is not tested"
+        )
     os.nice(args.nice)
     if args.threads:
         torch.set_num_threads(args.threads)

@@ -36,6 +36,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -176,7 +177,6 @@ def fine_tune(args: argparse.Namespace, weights: Weights, clips: Clips, fold: in
 
     Among other recordings (--along) there is one epoch, and four of their people validate it.
     """
-    out = args.cache / f"{weights.name}-{weights.sha256[:8]}-fold{fold}.safetensors"
     others = [p for p in clips.fold if clips.fold[p] != fold]
     recipe = MIXED if args.along else FINE_TUNING
     if args.epochs:
@@ -184,6 +184,9 @@ def fine_tune(args: argparse.Namespace, weights: Weights, clips: Clips, fold: in
     if args.epoch_clips:
         batch = min(recipe.batch_size, args.epoch_clips)
         recipe = replace(recipe, epoch_clips=args.epoch_clips, batch_size=batch)
+    settings = hashlib.sha256(json.dumps(recipe.to_json()).encode()).hexdigest()
+    name = f"{weights.name}-{weights.sha256[:8]}-{settings[:8]}-fold{fold}"
+    out = args.cache / f"{name}.safetensors"
     assigned: dict[str, Split] = dict.fromkeys(others, "pretrain")
     truth = dict(read_truth(args.truth))
     subject = {r.recording_id: str(clips.person[row]) for r, row in first_rows(clips)}

@@ -72,18 +72,19 @@ def test_without_jitter_all_modalities_and_clips_have_the_same_window() -> None:
 
 def test_jitter_cuts_each_modality_of_each_clip_apart_and_within_the_clip() -> None:
     recipe = replace(PLAIN, crop_s=24.0, jitter_s=2.0)
-    gaps, all_starts = [], []
+    all_starts = []
     for step in range(50):
         cut = augment(clock(), BODY, recipe, 0, step)
-        first = np.stack(list(starts(cut).values()))
-        gaps.append(first[0] - first[1])
-        all_starts.append(first)
+        all_starts.append(np.stack(list(starts(cut).values())))
     limit = 2 * BODY.sample_rate
-    gap = np.concatenate(gaps)
-    # the difference of two uniform numbers: triangular up to the limit, with an SD of limit / 6**.5
-    assert abs(gap).max() <= limit
-    assert gap.std() == pytest.approx(limit / 6**0.5, rel=0.1)
-    assert abs(gap.mean()) < 0.1 * limit
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        gaps = [first[a] - first[b] for first in all_starts]
+        assert min(len(np.unique(gap)) for gap in gaps) > 30  # of 64 clips of a step
+        gap = np.concatenate(gaps)
+        # the difference of two uniform numbers: triangular, with an SD of limit / 6**.5
+        assert abs(gap).max() <= limit
+        assert gap.std() == pytest.approx(limit / 6**0.5, rel=0.1)
+        assert abs(gap.mean()) < 0.1 * limit
     every = np.concatenate(all_starts, axis=1)
     last = BODY.clip_samples - 24 * BODY.sample_rate
     assert 0 <= every.min() < 0.1 * last
@@ -99,6 +100,8 @@ def test_jitter_that_cannot_be_is_refused() -> None:
         replace(PLAIN, jitter_s=1.0)
     with pytest.raises(TrainingError, match="jitter_s must be at least 0"):
         replace(PLAIN, crop_s=10.0, jitter_s=-1.0)
+    with pytest.raises(TrainingError, match=r"jitter_s of 0\.001 is less than a sample"):
+        augment(clock(4), BODY, replace(PLAIN, crop_s=10.0, jitter_s=0.001), 0, 0)
     with pytest.raises(TrainingError, match="crop_s must be at least 1"):
         replace(PLAIN, crop_s=0.5)
     with pytest.raises(TrainingError, match="29 s that start up to 2 s apart do not fit"):

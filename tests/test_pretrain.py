@@ -10,9 +10,11 @@ import pytest
 import torch
 from nights import COARSE, write_night
 
+from sleepfm.contract import Contract
 from sleepfm.encoders.inference import Encoder
 from sleepfm.encoders.load import load_weights
 from sleepfm.errors import TrainingError
+from sleepfm.training import augment as augmentation
 from sleepfm.training import loop
 from sleepfm.training.batches import Batch, ClipSet, in_order, shuffled, stream
 from sleepfm.training.clipcache import prepare_clips
@@ -22,6 +24,7 @@ from sleepfm.training.pretrain import Contrastive, Data, TrainingCallbacks, pret
 from sleepfm.training.recipe import AUTHORS, SHORT, Recipe
 from sleepfm.training.splits import read_subjects, split_subjects
 from sleepfm.training.task import Metrics, Run
+from sleepfm.training.windows import cut_windows
 
 HALVES = {"pretrain": 0.5, "valid": 0.5}
 pytestmark = pytest.mark.usefixtures("no_curves")
@@ -99,21 +102,23 @@ def test_a_killed_run_resumes_to_the_same_numbers(
 
 
 def test_windows_are_drawn_anew_and_fix_the_run(cohort: Path, tmp_path: Path) -> None:
-    seen: list[tuple[int, float]] = []
-    outputs = Contrastive.outputs
+    seen: list[tuple[int, ...]] = []
 
-    def watch(task: Contrastive, batch: Batch) -> list[torch.Tensor]:
-        if task.training and torch.is_grad_enabled():
-            signals = batch.signals["resp"]
-            seen.append((signals.shape[-1], float(signals.sum())))
-        return outputs(task, batch)
+    def watch(own: Batch, contract: Contract, *draw: object) -> Batch:
+        clock = torch.arange(contract.clip_samples).expand(len(own.labels), 1, -1)
+        times = dict.fromkeys(own.signals, clock)
+        starts = cut_windows(replace(own, signals=times), contract, *draw).signals  # type: ignore[arg-type]
+        cut = cut_windows(own, contract, *draw)  # type: ignore[arg-type]
+        length = cut.signals["resp"].shape[-1]
+        seen.append((length, *(int(x) for m in starts.values() for x in m[:, 0, 0])))
+        return cut
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Contrastive, "outputs", watch)
+        patch.setattr(augmentation, "cut_windows", watch)
         for name in ("a", "b"):
             _train(cohort, tmp_path / f"{name}.safetensors", replace(TINY, crop_s=3.0))
     first, again = seen[: len(seen) // 2], seen[len(seen) // 2 :]
-    assert {length for length, _ in first} == {3 * COARSE.sample_rate}
+    assert {length for length, *_ in first} == {3 * COARSE.sample_rate}
     assert first == again
     assert len(set(first)) == len(first)
 
@@ -266,18 +271,22 @@ def test_an_empty_split_is_refused(cohort: Path, tmp_path: Path) -> None:
     assert not out.exists()
 
 
+@pytest.mark.parametrize(("split", "sample"), [("pretrain", 5), ("valid", 5), ("pretrain", 99)])
 def test_nan_among_prepared_clips_stops_at_once_and_keeps_the_last_epoch(
-    cohort: Path, tmp_path: Path
+    cohort: Path, tmp_path: Path, split: str, sample: int
 ) -> None:
+    """Sample 5 is before nearly all training windows, which are of 20 s."""
     cache = tmp_path / "cache"
     data = _data(cohort, cache)
     out = tmp_path / "w.safetensors"
 
     def spoil(metrics: Metrics) -> None:
-        for file in cache.glob("*/ecg.npy"):
-            clips = np.load(file, mmap_mode="r+")
-            clips[:, 0, 5] = np.nan
-            clips.flush()
+        own = json.loads(out.with_name("w.splits.json").read_text())[split]
+        for recording in prepare_clips([cohort], cache, COARSE).recordings:
+            if recording.recording_id in own:
+                clips = np.load(recording.signals["ecg"].filename, mmap_mode="r+")
+                clips[:, 0, sample] = np.nan
+                clips.flush()
 
     with pytest.raises(TrainingError, match="contain NaN or infinity; remove the clip cache"):
         pretrain(

@@ -92,7 +92,8 @@ def test_every_objective_trains_from_weights(
     history = train(cohort, out, objective, replace(TINY, **terms), start=start)  # type: ignore[arg-type]
     assert all(np.isfinite(entry["loss"]) for entry in history)
     weights = load_weights(out)
-    assert weights.record["started_from"] == {"name": "warm", "sha256": start.sha256}
+    known = {"name": "warm", "sha256": start.sha256, "simultaneous": False}
+    assert weights.record["started_from"] == known
     for modality in BODY.modalities:
         before, after = (w.tensors[modality]["fc.weight"] for w in (start, weights))
         assert 0 < np.abs(after - before).max() < 0.1

@@ -21,7 +21,7 @@ from sleepfm.training.supervised import Labels, supervise
 
 pytestmark = pytest.mark.usefixtures("no_curves")
 FRACTIONS = {"pretrain": 0.5, "train": 0.25, "valid": 0.25}
-TINY = replace(SHORT, epochs=2, batch_size=4, together=2, dropout=0.2, crop_s=None, jitter_s=0.0)
+TINY = replace(SHORT, epochs=2, batch_size=4, together=2, dropout=0.2, crop_s=20.0)
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +57,8 @@ def test_unscored_clips_are_left_out_and_counted(trained: Path) -> None:
     assert record["unscored"] == {"train": 3, "valid": 1}
     assert record["recordings"] == {"train": 3, "valid": 1}
     assert record["objective"] == "supervised"
+    # the channels of one network stay together, whatever the recipe
+    assert TINY.jitter_s > 0 == record["recipe"]["jitter_s"]
 
 
 def test_the_file_gives_the_figures_of_the_record(cohort: Path, trained: Path) -> None:

@@ -374,7 +374,10 @@ def test_show_prints_what_training_logged(weights: Weights, tmp_path: Path) -> N
         (True, {"objective": "leave-one-out", "recipe": {"crop_s": 15.0}}, True),
         (True, {"objective": "pairwise", "recipe": {"jitter_s": 0.0}}, True),
         (True, {"objective": "pairwise", "recipe": {"jitter_s": 1.0}}, False),
+        (True, {"objective": "pairwise", "recipe": {"jitter_s": 0.1}}, True),
         (True, {"objective": "physiology", "recipe": {}}, False),
+        (True, {"objective": "physiology", "started_from": {"simultaneous": True}}, True),
+        (True, {"recipe": {"jitter_s": 1.0}, "started_from": {"simultaneous": True}}, True),
     ],
 )
 def test_a_store_is_told_where_clips_may_be_matched_by_single_beats(

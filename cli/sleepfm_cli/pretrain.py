@@ -91,7 +91,7 @@ def pretrain(
         typer.Option(
             min=0,
             help="How far apart, in seconds, the windows of a clip may start in two modalities; 0: "
-            "the same window. Default: from the recipe.",
+            "the same window. Needs --crop-s or a recipe with windows; default: from the recipe.",
         ),
     ] = None,
     physiology: Annotated[

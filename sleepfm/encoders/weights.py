@@ -38,6 +38,9 @@ _MALFORMED: Final = (
     AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError,
 )  # fmt: skip
 
+_ENOUGH_JITTER_S: Final = 0.5
+"""Jitter with which the times of single heart beats no longer match."""
+
 Tensors = Mapping[str, NDArray[Any]]
 
 
@@ -111,14 +114,15 @@ class Weights:
 
     @property
     def simultaneous(self) -> bool:
-        """Whether training matched modalities that were cut at the same moment.
+        """Whether modalities that were cut at the same moment have been matched in training.
 
-        Then clips can be matched by the times of single heart beats instead of by what is true of
-        the whole clip (docs/training.md).
+        Then clips can be matched by the times of single heart beats (docs/training.md). True too of
+        weights that started from such weights, and with a jitter of less than half a second.
         """
-        recipe = self.record.get("recipe", {})
-        contrasted = self.trained and self.record.get("objective") != "physiology"
-        return contrasted and not recipe.get("jitter_s")
+        jitter_s = self.record.get("recipe", {}).get("jitter_s", 0.0)
+        contrasted = self.record.get("objective") != "physiology"
+        started_so = self.record.get("started_from", {}).get("simultaneous", False)
+        return self.trained and (started_so or (contrasted and jitter_s < _ENOUGH_JITTER_S))
 
     @property
     def info(self) -> WeightsInfo:

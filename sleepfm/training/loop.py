@@ -23,7 +23,7 @@ from sleepfm.training.checkpoint import Checkpoint, RunState
 from sleepfm.training.curves import can_draw, draw
 from sleepfm.training.norms import NORM_BATCHES, measure_norms
 from sleepfm.training.recipe import Optimizer, Recipe
-from sleepfm.training.task import Metrics, Run, Task, not_finite
+from sleepfm.training.task import Metrics, Run, Task, all_finite, not_finite
 
 _CLIP_NORM: Final = 1.0
 _NORM_STEP: Final = 1 << 40
@@ -208,6 +208,8 @@ def _norm_batches(clips: ClipSet, recipe: Recipe, run: Run, epoch: int) -> Itera
     # all nights are mixed, whatever the grouping in training; augmentation is the same
     orders = shuffled(clips, recipe.batch_size, 1, recipe.seed, epoch)[:NORM_BATCHES]
     for number, batch in enumerate(run.batches(clips, orders)):
+        if not all_finite(batch):  # where no window of a step has reached
+            raise not_finite(batch, "a prepared clip")
         yield augment(batch, clips.contract, recipe, epoch, _NORM_STEP + number, whole=True)
 
 

@@ -136,7 +136,11 @@ def pretrain(
         task.add_regression(clips["pretrain"].targets)
     task.to(torch_device)
     if start is not None:
-        record["started_from"] = {"name": start.name, "sha256": start.sha256}
+        record["started_from"] = {
+            "name": start.name,
+            "sha256": start.sha256,
+            "simultaneous": start.simultaneous,
+        }
         task.initialise_from(start, clips["pretrain"], run)
     if torch_device.type == "cuda":
         task.networks.capture(data.contract, recipe, run)

@@ -54,16 +54,17 @@ class Recipe:
         ``together`` in the last epoch, approached linearly; by default it is constant. With a
         larger value at the end, encoders first distinguish people, then the clips of one person.
     crop_s : float, optional
-        Length of the window of each clip used in a step, in seconds, the same for all modalities
-        and drawn anew in every step; None uses whole clips. The encoders average over time, so
-        what they learn from short windows applies to long ones, and the cost of a step falls in
-        proportion (as masking does in Li et al., 2023, arXiv 2212.00794). Batch-norm statistics and
-        validation use whole clips.
+        Length of the window of each clip used in a step, in seconds, drawn anew in every step; None
+        uses whole clips. ``jitter_s`` sets how far apart its modalities are cut. The encoders
+        average over time, so what they learn from short windows applies to long ones, and the cost
+        of a step falls in proportion (as masking does in Li et al., 2023, arXiv 2212.00794).
+        Batch-norm statistics and validation use whole clips.
     jitter_s : float
         Greatest difference, in seconds, between the starts of the windows of two modalities of a
         clip, drawn anew for each clip, modality and step; ``crop_s`` and ``jitter_s`` together fit
         into a clip. With 0, all modalities have the same window, and can be matched by the times of
-        single heart beats.
+        single heart beats (docs/training.md). The difference is that of two uniform numbers, so
+        with 1 s it is a third of a second on average.
     temperature : float
         Initial value of the temperature parameter; similarities are multiplied by its exponential.
     physiology : float
@@ -146,7 +147,9 @@ class Recipe:
             if not 0 <= getattr(self, name) < math.inf:
                 raise TrainingError(f"{name} must be at least 0")
         if self.jitter_s and self.crop_s is None:
-            raise TrainingError("jitter_s needs crop_s, a window that is shorter than the clip")
+            raise TrainingError(
+                "jitter_s needs crop_s, a window that is shorter than the clip (--crop-s)"
+            )
         if self.together_end is not None and self.together_end < 1:
             raise TrainingError("together_end must be at least 1")
         if not 0 <= self.heart_field <= 1:
@@ -200,9 +203,14 @@ class Recipe:
         Raises
         ------
         TrainingError
-            If a clip is shorter than ``crop_s`` and ``jitter_s`` together.
+            If a clip is shorter than ``crop_s`` and ``jitter_s`` together, or the jitter is less
+            than a sample.
         """
         jitter = round(self.jitter_s * contract.sample_rate)
+        if self.jitter_s and not jitter:
+            raise TrainingError(
+                f"jitter_s of {self.jitter_s:g} is less than a sample at {contract.sample_rate} Hz"
+            )
         if jitter and self.window_samples(contract) + jitter > contract.clip_samples:
             raise TrainingError(
                 f"windows of {self.crop_s:g} s that start up to {self.jitter_s:g} s apart do not "
@@ -274,8 +282,7 @@ BODY: Final = replace(
     physiology=2.0,
     heart_field=0.5,
 )
-"""Second step, from the weights of the first, with ``leave-one-out``. A second of jitter is more
-than a heart beat."""
+"""Second step, from the weights of the first, with ``leave-one-out``."""
 
 FINE_TUNING: Final = replace(
     _BODY,

@@ -9,7 +9,7 @@ subjects of ``pretrain`` and ``train`` together (``combined`` in the authors'
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -156,6 +156,7 @@ def supervise_prepared(
         As :func:`supervise`.
     """
     callbacks = callbacks or TrainingCallbacks()
+    recipe = replace(recipe, jitter_s=0.0)  # one network sees how its channels go together in time
     if threads is not None:
         torch.set_num_threads(threads)
     torch_device = choose_device(device)

@@ -138,6 +138,17 @@ class Run:
             yield self.to_device(batch)
 
 
+def all_finite(batch: Batch) -> bool:
+    """Return whether all signals of a batch are finite.
+
+    Parameters
+    ----------
+    batch : Batch
+        The clips.
+    """
+    return all(bool(x.isfinite().all()) for x in batch.signals.values())
+
+
 def not_finite(batch: Batch, what: str) -> TrainingError:
     """Return the error for values that are not finite, with the probable reason.
 
@@ -148,7 +159,7 @@ def not_finite(batch: Batch, what: str) -> TrainingError:
     what : str
         What is not finite, in words.
     """
-    if not all(bool(x.isfinite().all()) for x in batch.signals.values()):
+    if not all_finite(batch):
         reason = "prepared clips contain NaN or infinity; remove the clip cache and start again"
     else:
         reason = (

@@ -15,8 +15,9 @@ from sleepfm.training.recipe import Recipe
 def cut_windows(batch: Batch, contract: Contract, recipe: Recipe, epoch: int, step: int) -> Batch:
     """Cut the window of a step from whole clips, in each modality apart with ``jitter_s``.
 
-    With jitter, the heart beats and breaths of a clip fall at other times in each modality, so that
-    modalities cannot be matched by those times, only by what is true of the whole clip.
+    With a jitter of about a heart beat, the beats of a clip fall at other times in each modality,
+    and modalities cannot be matched by those times. The sequence of intervals between beats, and
+    with less jitter than a breath its phase, are still the same in all of them.
 
     Parameters
     ----------
