@@ -2,6 +2,7 @@
 
     make train-demo                                  # processor hours: docs/training.md
     make train-demo TRAIN="--trial --folder small"   # the same steps in minutes, as a test
+    make train-demo TRAIN="--faint-subjects 1000"    # with step 5, half an hour more
     make train-demo TRAIN="--gpu --folder large"     # 16 times the people, 20 times the clips
     python benchmarks/train_demo.py --help           # the command that both call
 
@@ -11,8 +12,9 @@
 3. Warm start: regress known values; the EEG learns heart rate, then stages, then all targets
    (recipe warm-up).
 4. Train leave-one-out together with that regression (recipe body; --physiology sets its weight).
-5. With --gpu: go on with 7,575 other people, of whom 65 % show little of one modality in another
-   (simulate --faint), with more dropped slots and half the learning rate.
+5. With --faint-subjects or --gpu: go on with 1,000 (--gpu: 7,575) other people, of whom 65 % show
+   little of one modality in another (simulate --faint), with more dropped slots and half the
+   learning rate.
 6. With --slpdb: fine-tune on the 12 people of slpdb and those of mgh (recipe fine-tuning; with
    --gpu the recipe mixed, with 750 simulated people among them).
 7. Write the tables. experiments/decode_truth.py measures each weights file on the 84 people:
@@ -194,7 +196,8 @@ def train(steps: Steps, args: argparse.Namespace, truths: dict[str, Path]) -> di
     elif "slpdb" in real:
         made["real"] = steps.pretrain(
             *("real", folder / "real.safetensors", *nights({}, "slpdb", "mgh")),
-            *("--from", made["body"], "--recipe", "fine-tuning", "--split", REAL_SPLIT),
+            *("--from", made.get("faint", made["body"]), "--recipe", "fine-tuning"),
+            *("--split", REAL_SPLIT),
             *epochs(args.epochs and min(args.epochs, 3)),
         )
     return made
