@@ -25,7 +25,7 @@
 
 Completed steps are not repeated, and training resumes from its checkpoint; repeat the command to
 resume an interrupted run. The folder of --folder contains train/, test/, clips/ (the cache),
-warm.safetensors, body.safetensors and real.safetensors with their logs, steps.json and table.md.
+warm.safetensors, body.safetensors and so on with their logs, steps.json and table.md.
 """
 
 from __future__ import annotations
@@ -169,6 +169,7 @@ def train(steps: Steps, args: argparse.Namespace, truths: dict[str, Path]) -> di
     split = ("--split", f"{1 - args.valid:g},0,{args.valid:g},0")
     sizes = GPU_STEPS if args.gpu and not args.trial else {"warm": (), "body": ()}
     often = {"mgh": args.repeat}
+    jitter = ("--jitter-s", args.jitter_s) if args.jitter_s is not None else ()
     made = {}
     made["warm"] = steps.pretrain(
         *("warm", folder / "warm.safetensors", *nights(often, "train", "mgh"), *sizes["warm"]),
@@ -179,13 +180,14 @@ def train(steps: Steps, args: argparse.Namespace, truths: dict[str, Path]) -> di
         *("body", folder / "body.safetensors", *nights(often, "train", "mgh"), *sizes["body"]),
         *(*split, "--from", made["warm"], "--recipe", "body"),
         *(("--physiology", args.physiology) if args.physiology is not None else ()),
+        *jitter,
         *epochs(args.epochs),
     )
     if args.faint_subjects:
         made["faint"] = steps.pretrain(
             *("faint", folder / "faint.safetensors", *nights(often, "faint", "mgh")),
             *(*sizes["body"], *split, "--from", made["body"], "--recipe", "body"),
-            *(*FAINT, *epochs(args.epochs)),
+            *(*FAINT, *jitter, *epochs(args.epochs)),
         )
     if "slpdb" in real and args.along_subjects:
         made["real"] = steps.pretrain(
@@ -271,6 +273,11 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, help="default: from the recipe")
     parser.add_argument(
         "--physiology", type=float, help="its weight with leave-one-out; default: from the recipe"
+    )
+    parser.add_argument(
+        "--jitter-s",
+        type=float,
+        help="in steps 4 and 5; default: from the recipe; 0: the same window",
     )
     parser.add_argument("--folds", action="store_true", help="also fine-tune on slpdb fold by fold")
     parser.add_argument(

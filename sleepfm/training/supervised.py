@@ -143,7 +143,7 @@ def supervise_prepared(
     data : Data
         Supplies contract and description; the other fields are not used.
     out, labels, recipe, device, precision, threads, resume, callbacks
-        As in :func:`supervise`; ``labels.train`` is not used.
+        As in :func:`supervise`; ``labels.train`` and ``recipe.jitter_s`` are not used.
 
     Returns
     -------
