@@ -63,7 +63,7 @@ GPU_STEPS: Final = {
     "body": ("--batch-size", 256, "--epoch-clips", 192_000, "--average", 0.995),
 }
 """Sizes for a GPU; further options of each step."""
-FAINT: Final = ("--epochs", 5, "--lr", 1e-3, "--slot-dropout", 0.5)
+FAINT: Final = ("--lr", 1e-3, "--slot-dropout", 0.5)
 FAINT_SHARE: Final = 0.65
 FAINT_SEED_OFFSET: Final = 10
 MIXED_TIMES: Final = {"slpdb": 6, "mgh": 4}
@@ -187,7 +187,7 @@ def train(steps: Steps, args: argparse.Namespace, truths: dict[str, Path]) -> di
         made["faint"] = steps.pretrain(
             *("faint", folder / "faint.safetensors", *nights(often, "faint", "mgh")),
             *(*sizes["body"], *split, "--from", made["body"], "--recipe", "body"),
-            *(*FAINT, *jitter, *epochs(args.epochs)),
+            *(*FAINT, *jitter, *epochs(args.epochs or args.faint_epochs)),
         )
     if "slpdb" in real and args.along_subjects:
         made["real"] = steps.pretrain(
@@ -292,6 +292,7 @@ def main() -> None:
     parser.add_argument(
         "--faint-subjects", type=int, default=0, help="people of step 5, who show little"
     )
+    parser.add_argument("--faint-epochs", type=int, default=5, help="epochs of step 5")
     parser.add_argument(
         "--along-subjects", type=int, default=0, help="of them, in fine-tuning on slpdb"
     )

@@ -239,6 +239,7 @@ def with_all_columns(clips: pa.Table, seed: int) -> pa.Table:
     for name in EVENT_COLUMNS:
         if name not in clips.column_names:
             clips = clips.append_column(name, pa.array(drawn.astype(np.float32)))
+    clips = clips.append_column("rr_mean_s", pa.array(0.7 + drawn / 100))
     # A night needs ten clips of N3 to be compared by them.
     stages = (["N3"] * 10 + ["W", "N1", "N2", "R"] * len(clips))[: len(clips)]
     at = clips.column_names.index("stage")

@@ -13,6 +13,7 @@ from stores import drawn_store
 from typer.main import get_command
 from typer.testing import CliRunner, Result
 
+import sleepfm_index
 from sleepfm_cli.main import app
 from sleepfm_index.errors import QueryError
 
@@ -49,6 +50,30 @@ def test_what_is_compared_is_said_where_it_was_not_asked(path: Path) -> None:
         "--to is not given"
         not in ask(path, "--modality", "resp", "--to", "resp", "--clip", "3").stderr
     )
+
+
+def test_further_columns_are_shown_of_query_and_results(path: Path) -> None:
+    words = [*WORDS, "--clip", 3, "-k", 4]
+    shown = ask(path, *words, "--show", "start_s, subject_id")
+    assert shown.exit_code == 0, shown.output
+    head, *rows = [line.split() for line in shown.stdout.splitlines()]
+    at = head.index("start_s")
+    assert head[at - 1 : at + 3] == ["stage", "start_s", "subject_id", "events"]
+    assert len(rows) == 5
+    with sleepfm_index.open(path) as store:
+        known = {row["clip_id"]: row for row in store.sql("SELECT * FROM clips").to_pylist()}
+    for row in rows:
+        one = known[int(row[2])]
+        assert (float(row[at]), row[at + 1]) == (one["start_s"], one["subject_id"])
+
+
+def test_a_further_column_exists_and_has_a_table(path: Path) -> None:
+    words = [*WORDS, "--clip", 3]
+    unknown = ask(path, *words, "--show", "start_z")
+    assert isinstance(unknown.exception, QueryError)
+    assert "no column 'start_z'; close to it: start_s" in str(unknown.exception)
+    for other in (["--format", "csv"], ["--recording", "a", "--night"]):
+        assert ask(path, *WORDS, *other, "--show", "start_s").exit_code == 2
 
 
 def test_a_condition_may_lie_in_a_file(path: Path, tmp_path: Path) -> None:

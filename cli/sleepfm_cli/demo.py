@@ -59,16 +59,13 @@ def demo(
     tables = ("--subjects", str(csv), "--truth", str(truth))
     _step("build", str(recordings), *tables, "--weights", weights, store=store)
     building.run([recordings], store, weights=weights, subjects=csv, truth=truth)
-    _step("query", "--modality", "ecg", "--clip", "17", "--to", "bas", "-k", "5", store=store)
-    query(modality="ecg", clip=["17"], to="bas", k=5, store=store)
+    across = ("query", "--modality", "ecg", "--clip", "17", "--to", "bas", "-k", "5")
+    _step(*across, "--show", "rr_mean_s", store=store)
+    query(modality="ecg", clip=["17"], to="bas", k=5, show="rr_mean_s", store=store)
     _step("query", "--modality", "resp", "--recording", night, "--night", store=store)
     query(modality="resp", recording=night, night=True, store=store)
     where = "stage = 'N2' AND nsrr_age >= 50"
-    _step(
-        *("query", "--modality", "ecg", "--clip", "17", "--to", "bas", "-k", "5"),
-        *("--where", where, "--exclude", "none"),
-        store=store,
-    )
+    _step(*across, "--where", where, "--exclude", "none", store=store)
     query(
         modality="ecg",
         clip=["17"],

@@ -24,7 +24,7 @@ from sleepfm_cli.options import (
     condition,
 )
 from sleepfm_cli.outputs import Destination, destination, expect_figure
-from sleepfm_cli.query_inputs import ids_of, ids_or_condition, lists_of
+from sleepfm_cli.query_inputs import ids_of, ids_or_condition, lists_of, names_of
 from sleepfm_cli.query_tables import show_clips, show_nights, show_stretches
 from sleepfm_cli.render import say, show_arrow, stream_arrow
 from sleepfm_index.choices import Combine, Exclusion, QueryEngine
@@ -129,6 +129,10 @@ def query(
     ] = None,
     substitute: SubstituteOption = None,
     channels: ChannelsOption = None,
+    show: Annotated[
+        str | None,
+        typer.Option(help="Further columns in the table of clips, e.g. rr_mean_s,nsrr_age."),
+    ] = None,
     plot: Annotated[
         Path | None,
         typer.Option(help="Also plot the signals of the clip and its neighbours: out.png."),
@@ -173,8 +177,10 @@ def query(
         where = _in_words(store, text, where)
         query_options = (*examples, recording, start, until)
         if all(one is None for one in query_options) and not night:
-            _list_clips(store, where, k, answer)
+            _list_clips(store, where, k, answer, names_of(show))
             return
+    if show is not None and (night or every or start is not None or format is not Format.table):
+        raise typer.BadParameter("--show adds to the table of clips; files have all columns")
     if modality is None:
         raise typer.BadParameter("name the query modality with --modality, e.g. ecg")
     scope = {"k": k, "where": where, "exclude": exclude, **lists}
@@ -257,7 +263,7 @@ def query(
         result,
         trained,
         answer,
-        lambda: show_clips(result, context.files, context.query_row, modality),
+        lambda: show_clips(result, context.files, context.query_row, modality, show=names_of(show)),
     )
     if plot is not None:
         _draw(store, result, modality, question, Drawing(plot, dpi, style))
@@ -333,7 +339,7 @@ def _in_words(store: Path, text: str, where: str | None) -> str:
     return translation.sql if where is None else f"({where}) AND ({translation.sql})"
 
 
-def _list_clips(store: Path, where: str, k: int, answer: Destination) -> None:
+def _list_clips(store: Path, where: str, k: int, answer: Destination, show: list[str]) -> None:
     import numpy as np
 
     import sleepfm_index
@@ -345,7 +351,7 @@ def _list_clips(store: Path, where: str, k: int, answer: Destination) -> None:
         shown = f"the first {k} of " if len(ids) > k else ""
         result = Result(rows, f"{shown}{len(ids):,} clips where {where}")
         files = opened.files()
-    _show(result, True, answer, lambda: show_clips(result, files))
+    _show(result, True, answer, lambda: show_clips(result, files, show=show))
 
 
 def _stream(

@@ -37,3 +37,8 @@ def lists_of(among: Path | None, exclude_subjects: Path | None) -> dict[str, Any
     if exclude_subjects is not None:
         lists["exclude_subjects"] = read_subjects(exclude_subjects)
     return lists
+
+
+def names_of(text: str | None) -> list[str]:
+    """Parse names of columns from ``rr_mean_s,nsrr_age``, without duplicates."""
+    return list(dict.fromkeys(name.strip() for name in (text or "").split(",") if name.strip()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from sleepfm_cli.render import answers, cell, clock, show_table
 if TYPE_CHECKING:
     from sleepfm_index import Result
 
-_CLIP = ("clip_id", "recording", "subject", "time", "stage", "events")
+_CLIP = ("clip_id", "recording", "subject", "time", "stage")
 
 
 def show_clips(
@@ -19,6 +20,7 @@ def show_clips(
     files: dict[str, Path],
     query_row: dict[str, Any] | None = None,
     modality: str = "",
+    show: Sequence[str] = (),
 ) -> None:
     """Print clips, with the query clip above the clips found.
 
@@ -32,15 +34,26 @@ def show_clips(
         Row of the query clip.
     modality : str
         Query modality.
+    show : sequence of str
+        Further columns.
+
+    Raises
+    ------
+    QueryError
+        If clips have no such column.
     """
+    from sleepfm_index.evaluation.labels.columns import expect_columns
+
+    expect_columns(show, result.table.column_names)
     hits = result.to_pylist()
     ranked = "rank" in result.table.column_names
     rows: list[list[object]] = [
-        [*([hit["rank"], f"{hit['score']:.4f}"] if ranked else []), *_clip(hit)] for hit in hits
+        [*([hit["rank"], f"{hit['score']:.4f}"] if ranked else []), *_clip(hit, show)]
+        for hit in hits
     ]
-    columns = [*(["rank", _score(result)] if ranked else []), *_CLIP]
+    columns = [*(["rank", _score(result)] if ranked else []), *_CLIP, *show, "events"]
     if query_row is not None:
-        rows.insert(0, ["query", modality, *_clip(query_row)])
+        rows.insert(0, ["query", modality, *_clip(query_row, show)])
         hits.insert(0, query_row)
     file_of_row = [files.get(hit["recording_id"]) for hit in hits]
     if any(
@@ -65,7 +78,7 @@ def _score(result: Result) -> str:
     return "cosine" if plain and "nearest example to" not in result.note else "score"
 
 
-def _clip(row: dict[str, Any]) -> list[object]:
+def _clip(row: dict[str, Any], show: Sequence[str]) -> list[object]:
     from sleepfm_index.query.clip_facts import clip_events
 
     return [
@@ -74,6 +87,7 @@ def _clip(row: dict[str, Any]) -> list[object]:
         row["subject_id"],
         clock(row["clock"], row["start_s"]),
         row["stage"],
+        *(row.get(name) for name in show),
         clip_events(row) or None,
     ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -35,21 +35,36 @@ def clip_columns(store: Reader, clip_ids: NDArray[np.int64], names: Sequence[str
     QueryError
         If the store has no such column, or a clip was deleted or never existed.
     """
-    names_in_store = store.clip_schema.names
-    for name in names:
-        if name not in names_in_store:
-            near = get_close_matches(name, names_in_store, n=3, cutoff=0.5)
-            hint = (
-                f"; close to it: {', '.join(near)}"
-                if near
-                else f"; there are {', '.join(names_in_store)}"
-            )
-            raise QueryError(f"clips have no column {name!r}{hint}")
+    expect_columns(names, store.clip_schema.names)
     quoted = ", ".join(quote_name(n) for n in dict.fromkeys(("clip_id", *names)))
     table = store.metadata.select(f"SELECT {quoted} FROM clips ORDER BY clip_id")
     known = numpy_of(table["clip_id"])
     index = np.minimum(np.searchsorted(known, clip_ids), max(0, len(known) - 1))
     return aligned(table.take(int64s(index)) if len(known) else table, clip_ids)
+
+
+def expect_columns(names: Iterable[str], available: Sequence[str]) -> None:
+    """Check that clips have the columns.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Names of the columns.
+    available : sequence of str
+        Columns of the clips.
+
+    Raises
+    ------
+    QueryError
+        If one is missing; with names that are close to it, else with all names.
+    """
+    for name in names:
+        if name not in available:
+            near = get_close_matches(name, available, n=3, cutoff=0.5)
+            hint = (
+                f"close to it: {', '.join(near)}" if near else f"there are {', '.join(available)}"
+            )
+            raise QueryError(f"clips have no column {name!r}; {hint}")
 
 
 def has(store: Reader, clip_ids: NDArray[np.int64], target: str) -> NDArray[np.bool_]:
