@@ -72,6 +72,21 @@ class Estimate:
         known = 2 * n / max(kurtosis - 1, 1e-9) - 1
         return float(min(max(known, (n - 1) / 3), n - 1))
 
+    def degrees_up_to(self, share: float) -> float:
+        """Degrees of freedom of a measure that few subjects determine, e.g. by the largest errors.
+
+        A few subjects rarely include those, so :attr:`degrees` from several clips per subject are
+        limited (measured by ``benchmarks/coverage.py``).
+
+        Parameters
+        ----------
+        share : float
+            Limit, as a share of S - 1.
+        """
+        if self.clips == self.subjects:
+            return self.degrees
+        return min(self.degrees, share * (self.subjects - 1))
+
     def minus(self, other: Estimate) -> Estimate:
         """Paired difference to an estimate of the same subjects in the same order.
 

@@ -24,6 +24,8 @@ FEWEST: Final = 6
 FEWEST_OF_CLASS: Final = 2
 """Minimum number of subjects with, and without, a class for intervals of AUROC and AUPRC."""
 NONE: Final = (math.nan, math.nan)
+ERRORS: Final = 1 / 2
+"""Limit of the degrees of freedom of mean errors, as a share of S - 1."""
 _TAIL: Final = (1 - LEVEL) / 2
 
 Interval = tuple[float, float]
@@ -34,9 +36,9 @@ def proportion(estimate: Estimate, floor: float = 0.0) -> Interval:
 
     Wilson's score interval with the effective sample size ``p (1 - p) / variance`` and Student's t
     instead of z, as for cluster surveys (Franco et al. 2019, *J. Surv. Stat. Methodol.* 7:334). The
-    degrees of freedom are reduced by up to half as the share approaches 0 or 1 (measured by
-    ``benchmarks/coverage.py``). At 0 and 1 the variance is 0; the bound is then the exact one
-    (Clopper and Pearson) with one trial per subject, which holds for any clustering of hits.
+    degrees of freedom fall to a half as the share approaches 0 or 1, with several clips per subject
+    to a third (measured by ``benchmarks/coverage.py``). At 0 and 1 the variance is 0; the bound is
+    then the exact one (Clopper and Pearson) with one trial per subject, for any clustering of hits.
 
     Parameters
     ----------
@@ -53,12 +55,28 @@ def proportion(estimate: Estimate, floor: float = 0.0) -> Interval:
         return (0.0, 1 - bound) if p <= 0 else (bound, 1.0)
     variance = max(estimate.variance, floor, 1e-12 * p * (1 - p))
     size = p * (1 - p) / variance
-    # near 0 and 1 a few subjects determine the share, so its variance is even less certain
-    max_degrees = (people - 1) * (0.5 + 2.5 * min(p, 1 - p, 0.2))
-    z = student_quantile(1 - _TAIL, min(estimate.degrees, max_degrees))
+    most = limit_near_bounds(p, clustered=estimate.clips > people)
+    z = student_quantile(1 - _TAIL, min(estimate.degrees, most * (people - 1)))
     centre = (p + z**2 / (2 * size)) / (1 + z**2 / size)
     half = z * math.sqrt(p * (1 - p) / size + (z / (2 * size)) ** 2) / (1 + z**2 / size)
     return max(centre - half, 0.0), min(centre + half, 1.0)
+
+
+def limit_near_bounds(*shares: float, clustered: bool = True) -> float:
+    """Limit of the degrees of freedom of a proportion, as a share of S - 1.
+
+    Near 0 and 1 a few subjects determine a proportion, so that its variance is less certain.
+
+    Parameters
+    ----------
+    *shares : float
+        The proportion, or the two of a difference, from 0 to 1.
+    clustered : bool
+        Whether there are several clips per subject: then a third at 0 and 1, otherwise a half.
+    """
+    nearest = min(min(p, 1 - p) for p in shares)
+    limit = min(1.0, 1 / 2 + 2.5 * nearest)
+    return min(limit, 1 / 3 + 5 * nearest) if clustered else limit
 
 
 def auroc(estimate: Estimate, counts: tuple[int, int], holders: tuple[int, int]) -> Interval:
@@ -124,8 +142,8 @@ def auprc(estimate: Estimate, prevalence: float, holders: tuple[int, int]) -> In
     if estimate.subjects < FEWEST:
         return NONE
     p = estimate.value
-    degrees = min(estimate.degrees, (estimate.subjects - 1) / 2)
-    half = student_quantile(1 - _TAIL, degrees) * math.sqrt(estimate.variance) / (p * (1 - p))
+    z = student_quantile(1 - _TAIL, estimate.degrees_up_to(ERRORS))
+    half = z * math.sqrt(estimate.variance) / (p * (1 - p))
     centre = math.log(p / (1 - p))
     return 1 / (1 + math.exp(half - centre)), 1 / (1 + math.exp(-half - centre))
 
@@ -168,6 +186,9 @@ def correlation(estimate: Estimate) -> Interval:
 def positive(estimate: Estimate) -> Interval:
     """Interval of a positive, unbounded mean, e.g. an error: Student's t on the log scale.
 
+    Per clip with at most half of the degrees of freedom, because few subjects rarely include those
+    with the largest errors (measured by ``benchmarks/coverage.py``).
+
     Parameters
     ----------
     estimate : Estimate
@@ -175,10 +196,9 @@ def positive(estimate: Estimate) -> Interval:
     """
     if estimate.subjects < FEWEST or not estimate.value > 0:
         return NONE
-    half = student_quantile(1 - _TAIL, estimate.degrees) * math.sqrt(estimate.variance)
-    return estimate.value * math.exp(-half / estimate.value), estimate.value * math.exp(
-        half / estimate.value
-    )
+    t = student_quantile(1 - _TAIL, estimate.degrees_up_to(ERRORS))
+    factor = math.exp(t * math.sqrt(estimate.variance) / estimate.value)
+    return estimate.value / factor, estimate.value * factor
 
 
 def of_median(values: NDArray[np.float64], subjects: NDArray[np.int64]) -> Interval:
@@ -259,9 +279,13 @@ def difference(
     second: Interval,
     *,
     same: bool = False,
-    skewed: bool = False,
+    share: float = 1.0,
 ) -> Interval:
     """Interval of a paired difference ``one - two``: Student's t of the subjects' differences.
+
+    If the difference has no variance between subjects, or one of two proportions has none, e.g. of
+    a model without hits, the distances of the two intervals' ends are combined with the correlation
+    of the influences (MOVER: Zou and Donner 2008, *Stat. Med.* 27:1693), if that is wider.
 
     Parameters
     ----------
@@ -271,20 +295,17 @@ def difference(
         Intervals of the two estimates.
     same : bool
         Whether both models have identical predictions, so that the difference is exactly 0.
-    skewed : bool
-        Whether the estimates are shares near 0, whose differences are not nearly normal. Then the
-        distances of the intervals' ends are combined with the correlation of the influences (MOVER:
-        Zou and Donner 2008, *Statistics in Medicine* 27:1693), and each end of the interval is the
-        wider of this and of Student's t. MOVER is also used if the difference has no variance
-        between subjects although the predictions differ, e.g. for two models without errors.
+    share : float
+        Limit of the degrees of freedom (:meth:`.Estimate.degrees_up_to`): :data:`ERRORS` for mean
+        errors, :func:`limit_near_bounds` for proportions.
     """
     paired = one.minus(two)
     if paired.subjects < FEWEST or not math.isfinite(paired.value):
         return NONE
     if same:
         return 0.0, 0.0
-    half = student_quantile(1 - _TAIL, paired.degrees) * math.sqrt(paired.variance)
-    if half > 0 and not skewed:
+    half = student_quantile(1 - _TAIL, paired.degrees_up_to(share)) * math.sqrt(paired.variance)
+    if half > 0 and (share == 1 or min(one.variance, two.variance) > 0):
         return paired.value - half, paired.value + half
     lengths = math.sqrt(float(one.influence @ one.influence) * float(two.influence @ two.influence))
     correlation_of_influences = (
@@ -299,7 +320,7 @@ def difference(
     return paired.value - max(low, half), paired.value + max(high, half)
 
 
-def p_value(one: Estimate, two: Estimate, interval: Interval | None = None) -> float:
+def p_value(one: Estimate, two: Estimate, share: float = 1.0) -> float:
     """Two-sided p of a paired difference of 0, by the t of :func:`difference`; NaN if undefined.
 
     Parameters
@@ -308,20 +329,14 @@ def p_value(one: Estimate, two: Estimate, interval: Interval | None = None) -> f
         The first estimate.
     two : Estimate
         The estimate to subtract, of the same subjects.
-    interval : tuple of float, optional
-        Interval of the difference if it is not symmetric: its side towards 0 gives the standard
-        error, so that p is below 5 % exactly if the interval excludes 0.
+    share : float
+        As in :func:`difference`.
     """
     paired = one.minus(two)
     if paired.subjects < FEWEST or not math.isfinite(paired.value) or not paired.variance > 0:
         return math.nan
-    error = math.sqrt(paired.variance)
-    if interval is not None:
-        side = paired.value - interval[0] if paired.value > 0 else interval[1] - paired.value
-        error = side / student_quantile(1 - _TAIL, paired.degrees)
-    if not error > 0:
-        return math.nan
-    return 2 * (1 - student_cdf(abs(paired.value) / error, paired.degrees))
+    t = abs(paired.value) / math.sqrt(paired.variance)
+    return 2 * (1 - student_cdf(t, paired.degrees_up_to(share)))
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -17,6 +17,7 @@ from sleepfm_index.evaluation.metrics.estimates import Estimate, mean
 from sleepfm_index.evaluation.metrics.intervals import (
     Interval,
     difference,
+    limit_near_bounds,
     median_estimate,
     of_median,
     p_value,
@@ -184,9 +185,9 @@ def _entry(
     name: str, estimates: Sequence[Estimate], intervals: Sequence[Interval], same: bool
 ) -> dict[str, object]:
     estimate, reference = estimates
-    skewed = name != "median_rank"
-    low, high = difference(estimate, reference, *intervals, same=same, skewed=skewed)
-    p = p_value(estimate, reference, (low, high) if skewed else None)
+    share = 1.0 if name == "median_rank" else limit_near_bounds(estimate.value, reference.value)
+    low, high = difference(estimate, reference, *intervals, same=same, share=share)
+    p = p_value(estimate, reference, share)
     return {
         name: estimate.value,
         f"{name}_against": reference.value,
