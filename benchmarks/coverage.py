@@ -20,6 +20,7 @@ from statistics import NormalDist
 import numpy as np
 
 from sleepfm_index.evaluation.metrics import estimates, intervals
+from sleepfm_index.evaluation.metrics.paired_difference import Measure, difference
 
 Row = tuple[float, float, tuple[float, float]]
 """Truth, estimate, interval."""
@@ -126,9 +127,7 @@ def pairs(people: int, rng: np.random.Generator) -> dict[str, Row]:
     hits = draw < 1.5 * chance, again < chance
     one, two = (estimates.mean(hit.astype(float), subjects) for hit in hits)
     own = [intervals.proportion(e, e.value * (1 - e.value) / len(subjects)) for e in (one, two)]
-    span = intervals.difference(
-        one, two, *own, share=intervals.limit_near_bounds(one.value, two.value)
-    )
+    span = difference(one, two, *own, measure="recall")
     rows = {"difference of recalls": (0.01, one.value - two.value, span)}
 
     positive = rng.random(len(subjects)) < rng.beta(2, 8, people)[subjects]
@@ -144,7 +143,7 @@ def pairs(people: int, rng: np.random.Generator) -> dict[str, Row]:
     b = 0.8 * own + rng.normal(0, 5, len(subjects))
     first, second = (estimates.mean(np.abs(e), subjects) for e in (a, b))
     truth = math.sqrt(2 / math.pi) * (math.sqrt(89) - math.sqrt(0.64 * 64 + 25))
-    rows["difference of MAEs"] = _paired(truth, first, second, intervals.ERRORS)
+    rows["difference of MAEs"] = _paired(truth, first, second, "error")
 
     level = math.log(40) + rng.normal(0, 0.5, people)[subjects]
     shared = rng.normal(0, 0.9, len(subjects))
@@ -157,7 +156,7 @@ def pairs(people: int, rng: np.random.Generator) -> dict[str, Row]:
     rows["difference of median ranks"] = (
         -20.0,
         first.value - second.value,
-        intervals.difference(first, second, *spans),
+        difference(first, second, *spans),
     )
     return rows
 
@@ -226,9 +225,9 @@ def _ranked(
 
 
 def _paired(
-    truth: float, one: estimates.Estimate, two: estimates.Estimate, share: float = 1.0
+    truth: float, one: estimates.Estimate, two: estimates.Estimate, measure: Measure = "score"
 ) -> Row:
-    span = intervals.difference(one, two, (0.0, 1.0), (0.0, 1.0), share=share)
+    span = difference(one, two, (0.0, 1.0), (0.0, 1.0), measure=measure)
     return truth, one.value - two.value, span
 
 

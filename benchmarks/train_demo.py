@@ -64,6 +64,7 @@ GPU_STEPS: Final = {
 }
 """Sizes for a GPU; further options of each step."""
 FAINT: Final = ("--lr", 1e-3, "--slot-dropout", 0.5)
+FAINT_EPOCHS: Final = 5
 FAINT_SHARE: Final = 0.65
 FAINT_SEED_OFFSET: Final = 10
 MIXED_TIMES: Final = {"slpdb": 6, "mgh": 4}
@@ -187,7 +188,7 @@ def train(steps: Steps, args: argparse.Namespace, truths: dict[str, Path]) -> di
         made["faint"] = steps.pretrain(
             *("faint", folder / "faint.safetensors", *nights(often, "faint", "mgh")),
             *(*sizes["body"], *split, "--from", made["body"], "--recipe", "body"),
-            *(*FAINT, *jitter, *epochs(args.epochs or args.faint_epochs)),
+            *(*FAINT, *jitter, *epochs(args.faint_epochs or args.epochs or FAINT_EPOCHS)),
         )
     if "slpdb" in real and args.along_subjects:
         made["real"] = steps.pretrain(
@@ -292,7 +293,9 @@ def main() -> None:
     parser.add_argument(
         "--faint-subjects", type=int, default=0, help="people of step 5, who show little"
     )
-    parser.add_argument("--faint-epochs", type=int, default=5, help="epochs of step 5")
+    parser.add_argument(
+        "--faint-epochs", type=int, help="epochs of step 5; default: --epochs, or 5"
+    )
     parser.add_argument(
         "--along-subjects", type=int, default=0, help="of them, in fine-tuning on slpdb"
     )

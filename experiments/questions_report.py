@@ -11,7 +11,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from sleepfm_index.evaluation.figures.style import PALETTE, save
-from sleepfm_index.evaluation.metrics.intervals import holm
+from sleepfm_index.evaluation.metrics.paired_difference import holm
 
 try:
     from matplotlib.figure import Figure

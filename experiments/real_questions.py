@@ -46,7 +46,7 @@ from sleepfm.choices import Objective
 from sleepfm.encoders.load import load_weights
 from sleepfm.encoders.seen import Seen
 from sleepfm.training.objectives import contrast
-from sleepfm_index.evaluation.metrics.intervals import holm
+from sleepfm_index.evaluation.metrics.paired_difference import holm
 
 SIZES: Final = (1, 2, 4, 8)
 BEFORE: Final = "vectors without heads"

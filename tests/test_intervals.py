@@ -13,9 +13,10 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sleepfm_index.evaluation.metrics import intervals
+from sleepfm_index.evaluation.metrics import intervals, student_t
 from sleepfm_index.evaluation.metrics.assessment import Predictions, assess
 from sleepfm_index.evaluation.metrics.estimates import Estimate, mean, ranking
+from sleepfm_index.evaluation.metrics.paired_difference import difference, holm, p_value
 
 SAMPLES = 120
 """Samples of the fast test; that of `make test-slow` has MANY."""
@@ -112,8 +113,8 @@ def check(row: dict[str, object], names: tuple[str, ...]) -> None:
 )
 def test_student(degrees: float, probability: float) -> None:
     expected = scipy.stats.t.ppf(probability, degrees)
-    assert intervals.student_quantile(probability, degrees) == pytest.approx(expected, rel=1e-6)
-    assert intervals.student_cdf(expected, degrees) == pytest.approx(probability, rel=1e-9)
+    assert student_t.student_quantile(probability, degrees) == pytest.approx(expected, rel=1e-6)
+    assert student_t.student_cdf(expected, degrees) == pytest.approx(probability, rel=1e-9)
 
 
 @pytest.mark.parametrize("people", [6, 8, 40])
@@ -167,10 +168,10 @@ def test_a_difference_of_a_model_with_itself_is_nothing() -> None:
     rng = np.random.default_rng(2)
     one = mean(rng.random(80), np.arange(80) // 8)
     span = intervals.proportion(one)
-    assert intervals.difference(one, one, span, span, same=True) == (0.0, 0.0)
+    assert difference(one, one, span, span, same=True) == (0.0, 0.0)
     perfect = mean(np.ones(80), np.arange(80) // 8)
     span = intervals.proportion(perfect)
-    low, high = intervals.difference(perfect, perfect, span, span)
+    low, high = difference(perfect, perfect, span, span)
     assert low < 0 < high
 
 
@@ -194,16 +195,35 @@ def test_the_p_of_a_difference_is_below_5_percent_where_its_interval_leaves_0_ou
         own = rng.normal(0, 1, 12)[subjects]
         one = mean(np.abs(own + rng.normal(shift, 1, 480)), subjects)
         two = mean(np.abs(own), subjects)
-        for share in (1.0, intervals.ERRORS, 1 / 3):
-            low, high = intervals.difference(one, two, (0, 1), (0, 1), share=share)
-            assert (intervals.p_value(one, two, share) < 0.05) == (low > 0 or high < 0)
+        hits = [mean((np.abs(own) > at).astype(float), subjects) for at in (shift, 9.0)]
+        for a, b, measure in ((one, two, "score"), (one, two, "error"), (*hits, "recall")):
+            spans = (
+                [intervals.proportion(e) for e in (a, b)] if measure == "recall" else [(0, 1)] * 2
+            )
+            low, high = difference(a, b, *spans, measure=measure)
+            p = p_value(a, b, (low, high), measure=measure)
+            assert (p < 0.05) == (low > 0 or high < 0)
+
+
+def test_a_difference_of_recalls_without_variance_is_no_certainty() -> None:
+    subjects = np.repeat(np.arange(8), 100)
+    none, tenth, more = (
+        mean((np.arange(800) % 100 < n).astype(float), subjects) for n in (0, 10, 13)
+    )
+    mixed = mean((np.arange(800) % 100 < subjects * 4).astype(float), subjects)
+    for one, two in ((tenth, more), (mixed, none), (tenth, mixed)):
+        spans = [intervals.proportion(e, e.value * (1 - e.value) / 800) for e in (one, two)]
+        low, high = difference(one, two, *spans, measure="recall")
+        assert high - low > 0.05
+        p = p_value(one, two, (low, high), measure="recall")
+        assert math.isnan(p) or (p < 0.05) == (low > 0 or high < 0)
 
 
 def test_holm_is_by_hand() -> None:
-    assert intervals.holm([0.01, 0.04, math.nan, 0.03]) == pytest.approx(
+    assert holm([0.01, 0.04, math.nan, 0.03]) == pytest.approx(
         [0.03, 0.06, math.nan, 0.06], nan_ok=True
     )
-    assert intervals.holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
 
 
 def test_the_p_of_a_difference_is_that_of_a_paired_t_test() -> None:
@@ -214,4 +234,5 @@ def test_the_p_of_a_difference_is_that_of_a_paired_t_test() -> None:
     expected = 2 * scipy.stats.t.sf(
         abs(apart.value) / np.sqrt((a - b).var(ddof=1) / 30), apart.degrees
     )
-    assert intervals.p_value(one, two) == pytest.approx(expected)
+    span = difference(one, two, (0, 1), (0, 1))
+    assert p_value(one, two, span) == pytest.approx(expected)

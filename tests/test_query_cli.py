@@ -54,17 +54,17 @@ def test_what_is_compared_is_said_where_it_was_not_asked(path: Path) -> None:
 
 def test_further_columns_are_shown_of_query_and_results(path: Path) -> None:
     words = [*WORDS, "--clip", 3, "-k", 4]
-    shown = ask(path, *words, "--show", "start_s, subject_id")
+    shown = ask(path, *words, "--show", "start_s, stage, slots_bas")
     assert shown.exit_code == 0, shown.output
     head, *rows = [line.split() for line in shown.stdout.splitlines()]
     at = head.index("start_s")
-    assert head[at - 1 : at + 3] == ["stage", "start_s", "subject_id", "events"]
+    assert head[at - 1 : at + 3] == ["stage", "start_s", "slots_bas", "events"]
     assert len(rows) == 5
     with sleepfm_index.open(path) as store:
         known = {row["clip_id"]: row for row in store.sql("SELECT * FROM clips").to_pylist()}
     for row in rows:
         one = known[int(row[2])]
-        assert (float(row[at]), row[at + 1]) == (one["start_s"], one["subject_id"])
+        assert (float(row[at]), int(row[at + 1])) == (one["start_s"], one["slots_bas"])
 
 
 def test_a_further_column_exists_and_has_a_table(path: Path) -> None:
@@ -72,8 +72,15 @@ def test_a_further_column_exists_and_has_a_table(path: Path) -> None:
     unknown = ask(path, *words, "--show", "start_z")
     assert isinstance(unknown.exception, QueryError)
     assert "no column 'start_z'; close to it: start_s" in str(unknown.exception)
-    for other in (["--format", "csv"], ["--recording", "a", "--night"]):
-        assert ask(path, *WORDS, *other, "--show", "start_s").exit_code == 2
+    assert "no column 'rank'" in str(ask(path, *words, "--show", "rank").exception)
+    for other in (
+        ["--clip", 3, "--format", "csv"],
+        ["--clip", 3, "--out", "hits.csv"],
+        ["--recording", "a", "--night"],
+        ["--recording", "a", "--all"],
+        ["--text", "N2", "--format", "csv"],
+    ):
+        assert ask(path, *WORDS, *other, "--show", "start_s").exit_code == 2, other
 
 
 def test_a_condition_may_lie_in_a_file(path: Path, tmp_path: Path) -> None:

@@ -173,14 +173,17 @@ def query(
         raise typer.BadParameter(
             f"--engine {engine} supports one clip and --where; other options require --engine local"
         )
+    if show and (night or every or start is not None or answer.format is not Format.table):
+        raise typer.BadParameter(
+            "--show adds columns to the table of clips; it does not apply to --night, --from and "
+            "--all, and CSV, JSON and Parquet have all columns"
+        )
     if text is not None:
         where = _in_words(store, text, where)
         query_options = (*examples, recording, start, until)
         if all(one is None for one in query_options) and not night:
             _list_clips(store, where, k, answer, names_of(show))
             return
-    if show is not None and (night or every or start is not None or format is not Format.table):
-        raise typer.BadParameter("--show adds to the table of clips; files have all columns")
     if modality is None:
         raise typer.BadParameter("name the query modality with --modality, e.g. ecg")
     scope = {"k": k, "where": where, "exclude": exclude, **lists}

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from sleepfm_index import Result
 
 _CLIP = ("clip_id", "recording", "subject", "time", "stage")
+_SHOWN = ("clip_id", "recording_id", "subject_id", "stage")
 
 
 def show_clips(
@@ -44,7 +45,9 @@ def show_clips(
     """
     from sleepfm_index.evaluation.labels.columns import expect_columns
 
-    expect_columns(show, result.table.column_names)
+    own = ("rank", "score", "query_clip_id")
+    expect_columns(show, [name for name in result.table.column_names if name not in own])
+    show = [name for name in show if name not in _SHOWN]
     hits = result.to_pylist()
     ranked = "rank" in result.table.column_names
     rows: list[list[object]] = [
@@ -52,6 +55,7 @@ def show_clips(
         for hit in hits
     ]
     columns = [*(["rank", _score(result)] if ranked else []), *_CLIP, *show, "events"]
+    events = len(columns) - 1
     if query_row is not None:
         rows.insert(0, ["query", modality, *_clip(query_row, show)])
         hits.insert(0, query_row)
@@ -67,7 +71,7 @@ def show_clips(
     console = answers()
     if console.is_terminal:  # a clip may have many events; a file has all of them
         texts = [[cell(value) for value in row] for row in rows]
-        show_table(fitted(texts, columns, columns.index("events"), console.width), columns)
+        show_table(fitted(texts, columns, events, console.width), columns)
     else:
         show_table(rows, columns)
 

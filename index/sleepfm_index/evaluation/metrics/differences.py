@@ -16,7 +16,7 @@ from sleepfm_index.evaluation.metrics.assessment import (
     measure_classes,
     measure_number,
 )
-from sleepfm_index.evaluation.metrics.intervals import ERRORS, difference, holm, p_value
+from sleepfm_index.evaluation.metrics.paired_difference import Measure, difference, holm, p_value
 
 MEASURES: Final = ("auroc", "auprc", "f1", "accuracy", "kappa", "mae", "r")
 
@@ -79,15 +79,15 @@ def _entries(one: Measured, two: Measured, same: bool) -> Row:
     row: Row = {}
     for name in (n for n in MEASURES if n in one):
         (a, first), (b, second) = one[name], two[name]
-        share = ERRORS if name == "mae" else 1.0
-        low, high = difference(a, b, first, second, same=same, share=share)
+        measure: Measure = "error" if name == "mae" else "score"
+        low, high = difference(a, b, first, second, same=same, measure=measure)
         values = {
             name: a.value,
             f"{name}_against": b.value,
             f"{name}_difference": a.value - b.value,
             f"{name}_difference_low": low,
             f"{name}_difference_high": high,
-            f"{name}_p": p_value(a, b, share),
+            f"{name}_p": p_value(a, b, (low, high), measure=measure),
         }
         row |= {key: float(v) if np.isfinite(v) else None for key, v in values.items()}
     return row

@@ -73,10 +73,10 @@ class Estimate:
         return float(min(max(known, (n - 1) / 3), n - 1))
 
     def degrees_up_to(self, share: float) -> float:
-        """Degrees of freedom of a measure that few subjects determine, e.g. by the largest errors.
+        """Degrees of freedom of a measure that few people determine, e.g. those of largest error.
 
-        A few subjects rarely include those, so :attr:`degrees` from several clips per subject are
-        limited (measured by ``benchmarks/coverage.py``).
+        A sample of few subjects rarely includes such people, so that :attr:`degrees` are limited if
+        there are several clips per subject (measured by ``benchmarks/coverage.py``).
 
         Parameters
         ----------

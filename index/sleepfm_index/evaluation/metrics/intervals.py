@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm_index.evaluation.metrics.estimates import Estimate, average, median
-from sleepfm_index.evaluation.metrics.student_t import student_cdf, student_quantile
+from sleepfm_index.evaluation.metrics.student_t import student_quantile
 
 LEVEL: Final = 0.95
 FEWEST: Final = 6
@@ -24,8 +24,8 @@ FEWEST: Final = 6
 FEWEST_OF_CLASS: Final = 2
 """Minimum number of subjects with, and without, a class for intervals of AUROC and AUPRC."""
 NONE: Final = (math.nan, math.nan)
-ERRORS: Final = 1 / 2
-"""Limit of the degrees of freedom of mean errors, as a share of S - 1."""
+LONG_TAIL: Final = 1 / 2
+"""Limit of the degrees of freedom of mean errors and AUPRC per clip, as a share of S - 1."""
 _TAIL: Final = (1 - LEVEL) / 2
 
 Interval = tuple[float, float]
@@ -142,7 +142,7 @@ def auprc(estimate: Estimate, prevalence: float, holders: tuple[int, int]) -> In
     if estimate.subjects < FEWEST:
         return NONE
     p = estimate.value
-    z = student_quantile(1 - _TAIL, estimate.degrees_up_to(ERRORS))
+    z = student_quantile(1 - _TAIL, estimate.degrees_up_to(LONG_TAIL))
     half = z * math.sqrt(estimate.variance) / (p * (1 - p))
     centre = math.log(p / (1 - p))
     return 1 / (1 + math.exp(half - centre)), 1 / (1 + math.exp(-half - centre))
@@ -196,7 +196,7 @@ def positive(estimate: Estimate) -> Interval:
     """
     if estimate.subjects < FEWEST or not estimate.value > 0:
         return NONE
-    t = student_quantile(1 - _TAIL, estimate.degrees_up_to(ERRORS))
+    t = student_quantile(1 - _TAIL, estimate.degrees_up_to(LONG_TAIL))
     factor = math.exp(t * math.sqrt(estimate.variance) / estimate.value)
     return estimate.value / factor, estimate.value * factor
 
@@ -270,90 +270,6 @@ def macro(estimates: Sequence[Estimate], intervals: Sequence[Interval]) -> Inter
     up = np.array([i[1] - e.value for e, i in zip(estimates, intervals, strict=True)])
     ends = [math.sqrt(max(float(d @ correlations @ d), 0.0)) / len(d) for d in (down, up)]
     return value - ends[0], value + ends[1]
-
-
-def difference(
-    one: Estimate,
-    two: Estimate,
-    first: Interval,
-    second: Interval,
-    *,
-    same: bool = False,
-    share: float = 1.0,
-) -> Interval:
-    """Interval of a paired difference ``one - two``: Student's t of the subjects' differences.
-
-    If the difference has no variance between subjects, or one of two proportions has none, e.g. of
-    a model without hits, the distances of the two intervals' ends are combined with the correlation
-    of the influences (MOVER: Zou and Donner 2008, *Stat. Med.* 27:1693), if that is wider.
-
-    Parameters
-    ----------
-    one, two : Estimate
-        Estimates for the same subjects in the same order.
-    first, second : tuple of float
-        Intervals of the two estimates.
-    same : bool
-        Whether both models have identical predictions, so that the difference is exactly 0.
-    share : float
-        Limit of the degrees of freedom (:meth:`.Estimate.degrees_up_to`): :data:`ERRORS` for mean
-        errors, :func:`limit_near_bounds` for proportions.
-    """
-    paired = one.minus(two)
-    if paired.subjects < FEWEST or not math.isfinite(paired.value):
-        return NONE
-    if same:
-        return 0.0, 0.0
-    half = student_quantile(1 - _TAIL, paired.degrees_up_to(share)) * math.sqrt(paired.variance)
-    if half > 0 and (share == 1 or min(one.variance, two.variance) > 0):
-        return paired.value - half, paired.value + half
-    lengths = math.sqrt(float(one.influence @ one.influence) * float(two.influence @ two.influence))
-    correlation_of_influences = (
-        float(one.influence @ two.influence) / lengths if lengths > 0 else 0.0
-    )
-
-    def away(a: float, b: float) -> float:
-        return math.sqrt(max(a * a - 2 * correlation_of_influences * a * b + b * b, 0.0))
-
-    low = away(one.value - first[0], second[1] - two.value)
-    high = away(first[1] - one.value, two.value - second[0])
-    return paired.value - max(low, half), paired.value + max(high, half)
-
-
-def p_value(one: Estimate, two: Estimate, share: float = 1.0) -> float:
-    """Two-sided p of a paired difference of 0, by the t of :func:`difference`; NaN if undefined.
-
-    Parameters
-    ----------
-    one : Estimate
-        The first estimate.
-    two : Estimate
-        The estimate to subtract, of the same subjects.
-    share : float
-        As in :func:`difference`.
-    """
-    paired = one.minus(two)
-    if paired.subjects < FEWEST or not math.isfinite(paired.value) or not paired.variance > 0:
-        return math.nan
-    t = abs(paired.value) / math.sqrt(paired.variance)
-    return 2 * (1 - student_cdf(t, paired.degrees_up_to(share)))
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """Adjust p values for their number (Holm 1979, *Scand. J. Statist.* 6:65); NaN stays NaN.
-
-    Parameters
-    ----------
-    p : sequence of float
-        Unadjusted p values.
-    """
-    values = np.asarray(p, np.float64)
-    known = np.flatnonzero(np.isfinite(values))
-    order = known[np.argsort(values[known], kind="stable")]
-    steps = values[order] * np.arange(len(order), 0, -1)
-    adjusted = np.full(len(values), math.nan)
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
-    return [float(v) for v in adjusted]
 
 
 def too_few(people: int) -> str | None:

@@ -16,14 +16,12 @@ from sleepfm_index.evaluation.metrics.differences import adjust
 from sleepfm_index.evaluation.metrics.estimates import Estimate, mean
 from sleepfm_index.evaluation.metrics.intervals import (
     Interval,
-    difference,
-    limit_near_bounds,
     median_estimate,
     of_median,
-    p_value,
     proportion,
     too_few,
 )
+from sleepfm_index.evaluation.metrics.paired_difference import Measure, difference, p_value
 from sleepfm_index.evaluation.retrieval.facts import Facts
 from sleepfm_index.evaluation.retrieval.gallery import Gallery
 from sleepfm_index.evaluation.retrieval.retrieval import (
@@ -165,8 +163,12 @@ def _row(query: str, to: str, first: Ranked, second: Ranked, seed: int) -> dict[
     identical = np.array_equal(first.ranks, second.ranks)
     first_measures, second_measures = measures(first.ranks), measures(second.ranks)
     for name in first_measures:
-        sides = [mean(values, subjects) for values in (first_measures[name], second_measures[name])]
-        row |= _entry(name, sides, [proportion(side) for side in sides], identical)
+        columns = first_measures[name], second_measures[name]
+        sides = [mean(values, subjects) for values in columns]
+        # no narrower than for independent clips, as in `evaluate`
+        floors = [float(values.var()) / len(values) for values in columns]
+        spans = [proportion(side, floor) for side, floor in zip(sides, floors, strict=True)]
+        row |= _entry(name, sides, spans, identical)
     ranks = [ranked.ranks.astype(np.float64) for ranked in (first, second)]
     medians = [median_estimate(values, subjects) for values in ranks]
     row |= _entry(
@@ -185,9 +187,9 @@ def _entry(
     name: str, estimates: Sequence[Estimate], intervals: Sequence[Interval], same: bool
 ) -> dict[str, object]:
     estimate, reference = estimates
-    share = 1.0 if name == "median_rank" else limit_near_bounds(estimate.value, reference.value)
-    low, high = difference(estimate, reference, *intervals, same=same, share=share)
-    p = p_value(estimate, reference, share)
+    measure: Measure = "score" if name == "median_rank" else "recall"
+    low, high = difference(estimate, reference, *intervals, same=same, measure=measure)
+    p = p_value(estimate, reference, (low, high), measure=measure)
     return {
         name: estimate.value,
         f"{name}_against": reference.value,
